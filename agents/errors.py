@@ -1,0 +1,19 @@
+"""What can be wrong with a question or the reader it is put to."""
+
+from longleaf.engine.errors import LongleafError
+
+
+class ReaderUnknown(LongleafError):
+    """No reader has that name."""
+
+
+class QuestionEmpty(LongleafError):
+    """There is nothing to answer."""
+
+
+class NothingToRead(LongleafError):
+    """The library, or the choice of documents, is empty."""
+
+
+class RunEnded(LongleafError):
+    """A run that is done cannot be resumed."""

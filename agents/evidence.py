@@ -1,0 +1,119 @@
+"""From what search and model point at to the quotes that are shown: whole sentences, checked, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from longleaf.agents.reader import Quote
+from longleaf.agents.state import EvidenceState, PassageState
+from longleaf.retrieval.quote import Checked, Source, check
+from longleaf.retrieval.search import Hits, Sentence
+from longleaf.retrieval.sentence import sentences, trimmed
+from longleaf.retrieval.shelf import Shelf
+from longleaf.retrieval.text import Span, Text
+
+ENOUGH = 0.38
+"""Least confidence of the best sentence for an answer to be looked for at all. docs/benchmarks.md has the curve: on
+xquad it turns away 1% of questions the library answers and nine in ten of those it does not."""
+
+MODEL_BONUS = 0.1
+"""What the model's own choice of a sentence adds to its score (scores run from 0 to 1.5)."""
+
+
+def confidence(sentence: Sentence) -> float:
+    """How strongly a sentence speaks to the question, 0 to 1, comparable across questions."""
+    return max(0.0, min(1.0, 0.7 * sentence.similarity + 0.3 * sentence.coverage))
+
+
+def candidates(hits: Hits, limit: int) -> list[EvidenceState]:
+    """The best sentences of a search. They are the document's own characters, so they are verified as they stand."""
+    return [
+        EvidenceState(
+            document_id=sentence.document_id,
+            start=sentence.span.start,
+            end=sentence.span.end,
+            status="verified",
+            by="search",
+            score=sentence.score,
+            confidence=confidence(sentence),
+        )
+        for sentence in hits.sentences[:limit]
+    ]
+
+
+def checked(reply: str, passage: PassageState, others: Sequence[PassageState], shelf: Shelf) -> Checked:
+    """Check what the model copied from one passage, against that passage and then against the others."""
+    return check(reply, [_source(passage, shelf)], [_source(other, shelf) for other in others])
+
+
+def adopt(found: Iterable[Checked], known: Sequence[EvidenceState], shelf: Shelf) -> list[EvidenceState]:
+    """Join the model's checked quotes with the search's sentences, best first.
+
+    A quote is widened to whole sentences. One that holds a sentence of the search takes over its score with a bonus;
+    one that holds none, which the search ranked nowhere, goes behind those that do.
+    """
+    chosen: list[EvidenceState] = []
+    taken: set[int] = set()
+    for outcome in found:
+        for place in outcome.found:
+            span = whole_sentences(shelf.text(place.document_id), place.span)
+            inside = [
+                index
+                for index, item in enumerate(known)
+                if item["document_id"] == place.document_id and Span(item["start"], item["end"]).overlaps(span)
+            ]
+            taken.update(inside)
+            chosen.append(
+                EvidenceState(
+                    document_id=place.document_id,
+                    start=span.start,
+                    end=span.end,
+                    status=outcome.status,
+                    by="model",
+                    score=max((known[index]["score"] for index in inside), default=0.0) + MODEL_BONUS,
+                    confidence=max((known[index]["confidence"] for index in inside), default=0.0),
+                )
+            )
+    rest = [item for index, item in enumerate(known) if index not in taken]
+    return _without_repeats(sorted(chosen + rest, key=lambda item: -item["score"]))
+
+
+def whole_sentences(text: Text, span: Span) -> Span:
+    """The smallest run of whole sentences that holds `span`."""
+    first = text.characters.rfind("\n\n", 0, span.start) + 1
+    last = text.characters.find("\n\n", span.end)
+    around = Span(max(0, first), len(text) if last < 0 else last)
+    held = [part for part in sentences(text.characters, around) if part.overlaps(span)]
+    return trimmed(text.characters, Span(held[0].start, held[-1].end)) if held else span
+
+
+def quote(item: EvidenceState, shelf: Shelf) -> Quote:
+    """A quote with its characters, read from the document now."""
+    text = shelf.text(item["document_id"])
+    span = Span(item["start"], item["end"])
+    return Quote(
+        item["document_id"],
+        span.start,
+        span.end,
+        text.page_at(span.start).number,
+        text.slice(span),
+        item["status"],
+        item["by"],
+    )
+
+
+def _source(passage: PassageState, shelf: Shelf) -> Source:
+    document_id = passage["document_id"]
+    return Source(document_id, shelf.text(document_id), Span(passage["start"], passage["end"]))
+
+
+def _without_repeats(items: Sequence[EvidenceState]) -> list[EvidenceState]:
+    kept: list[EvidenceState] = []
+    for item in items:
+        span = Span(item["start"], item["end"])
+        if not any(
+            other["document_id"] == item["document_id"] and Span(other["start"], other["end"]).overlaps(span)
+            for other in kept
+        ):
+            kept.append(item)
+    return kept

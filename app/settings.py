@@ -1,0 +1,140 @@
+"""One typed tree of settings, each with a default that works.
+
+Later wins: defaults, `library.toml` in the library's folder, `LONGLEAF_*` variables (`LONGLEAF_SEARCH__PASSAGES=8`),
+arguments (`--set search.passages=8`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from longleaf.errors import SettingsInvalid
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSettings(_Section):
+    name: str = Field(
+        "smollm2-135m-instruct",
+        description="A name from `longleaf models list`, a folder, a GGUF file, a hub id, or a server's model.",
+    )
+    base_url: str | None = Field(None, description="An OpenAI-compatible server, such as http://127.0.0.1:8000/v1.")
+    api_key: SecretStr | None = Field(None, description="Key for that server. Better kept in LONGLEAF_MODEL__API_KEY.")
+    window: int | None = Field(None, ge=256, description="Tokens of the window, where the model does not say.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto measures which is faster here.")
+    device: str = Field("auto", description="auto, cpu or cuda.")
+
+
+class ChunkSettings(_Section):
+    tokens: int = Field(210, ge=16, description="Tokens of a chunk, counted by the embedder.")
+    overlap: int = Field(32, ge=0, description="Tokens of the chunk before that lead a chunk in.")
+    least: int = Field(60, ge=0, description="A heading ends a chunk that has at least this many tokens.")
+
+
+class SearchSettings(_Section):
+    candidates: int = Field(30, ge=1, description="Passages taken by words and by vectors each.")
+    reread: int = Field(16, ge=1, description="Candidates ranked again by their sentences.")
+    passages: int = Field(5, ge=1, description="Passages kept for the reader.")
+    relevance: float = Field(0.9, gt=0, le=1, description="Weight of relevance against novelty; 1 turns novelty off.")
+    ef_search: int = Field(200, ge=10, description="HNSW search width: higher finds more, slower.")
+
+
+class AnswerSettings(_Section):
+    reader: str = Field("retrieve", description="retrieve or direct.")
+    quotes: int = Field(5, ge=1, description="Quotes shown at most.")
+    tokens: int = Field(96, ge=1, description="Tokens of the model's wording at most.")
+    seed: int = Field(0, description="Seed of the model's draws.")
+
+
+class Settings(BaseSettings):
+    """All settings. `load` makes one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LONGLEAF_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    library: Path = Field(Path("~/.longleaf"), description="The library's folder.")
+    database: str | None = Field(None, description="postgresql://… instead of the library's own SQLite file.")
+    chroma: str | None = Field(None, description="URL of a Chroma server instead of the library's own index.")
+    embedder: str = Field("all-minilm-l6-v2", description="A sentence model: name, folder or hub id; or hashed-words.")
+    model: ModelSettings = ModelSettings()
+    chunk: ChunkSettings = ChunkSettings()
+    search: SearchSettings = SearchSettings()
+    answer: AnswerSettings = AnswerSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        given = init_settings()
+        return init_settings, env_settings, _TomlFile(settings_cls, Path(given["library"]).expanduser() / "library.toml")
+
+
+class _TomlFile(PydanticBaseSettingsSource):
+    def __init__(self, settings_cls: type[BaseSettings], file: Path) -> None:
+        super().__init__(settings_cls)
+        self._file = file
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        if not self._file.is_file():
+            return {}
+        try:
+            values = tomllib.loads(self._file.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsInvalid(f"{self._file} is not valid TOML: {error}. Correct it or remove it.") from error
+        if "library" in values:
+            raise SettingsInvalid(f"{self._file} sets `library`, which is the folder it lies in. Remove the line.")
+        return values
+
+
+def load(library: Path | str | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Settings for a library. `overrides` is a nested mapping that wins over everything else.
+
+    Raises `SettingsInvalid`.
+    """
+    folder = Path(library or os.environ.get("LONGLEAF_LIBRARY") or "~/.longleaf").expanduser()
+    try:
+        return Settings(**{**(overrides or {}), "library": folder})
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise SettingsInvalid(
+            f"A setting cannot be used: {faults}. It comes from --set, a LONGLEAF_ variable or {folder / 'library.toml'}."
+        ) from error
+
+
+def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    """`["search.passages=8"]` as a nested mapping. Values are JSON where they can be, else text."""
+    result: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise SettingsInvalid(f"--set takes KEY=VALUE, such as search.passages=8; got {pair!r}.")
+        place = result
+        *outer, last = key.strip().split(".")
+        for name in outer:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise SettingsInvalid(f"--set {pair!r}: {name} is given a value of its own too.")
+        try:
+            place[last] = json.loads(value)
+        except json.JSONDecodeError:
+            place[last] = value
+    return result

@@ -1,0 +1,45 @@
+"""The engine room: models behind one contract.
+
+`contract` says what a backend is; `backends/` holds torch, OpenAI-compatible and scripted ones; `store` gets
+models and keeps them. Nothing here imports another room, and the torch backend needs only torch,
+transformers, numpy and safetensors, so that it runs on a bare GPU host.
+"""
+
+from longleaf.engine.backends.open import open_engine
+from longleaf.engine.contract import (
+    Done,
+    Engine,
+    Event,
+    Failed,
+    Message,
+    ModelCard,
+    Request,
+    Sampling,
+    Token,
+    Usage,
+    complete,
+)
+from longleaf.engine.errors import EngineFailed, LongleafError, MissingExtra, ModelNotFound, WindowExceeded
+from longleaf.engine.store import InstalledModel, ModelStore
+
+__all__ = [
+    "Done",
+    "Engine",
+    "EngineFailed",
+    "Event",
+    "Failed",
+    "InstalledModel",
+    "LongleafError",
+    "Message",
+    "MissingExtra",
+    "ModelCard",
+    "ModelNotFound",
+    "ModelStore",
+    "Request",
+    "Sampling",
+    "Token",
+    "Usage",
+    "WindowExceeded",
+    "complete",
+    "open_engine",
+]

@@ -1,0 +1,1 @@
+"""Backends, one a file; import the one you need, since each brings its own heavy library."""

@@ -1,0 +1,175 @@
+"""A model that says what it is told to: for tests, demonstrations and trying a pipeline without a model."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from longleaf.engine.contract import Done, Event, Failed, ModelCard, Request, StopReason, Token, Usage
+from longleaf.engine.errors import EngineFailed, LongleafError, WindowExceeded
+from longleaf.engine.stops import StopScanner
+
+Script = Sequence[str] | Callable[[Request], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Failures to inject: `rate` between 0 and 1 of requests, drawn from `seed`."""
+
+    rate: float
+    seed: int = 0
+    transient: bool = True
+
+
+class ScriptedEngine:
+    """Replies from a list or a function, streamed word by word; a word with the space before it is one token.
+
+    `script` is a list of replies, used in order and, with `cycle`, over again, or a function of the request.
+    What was asked is kept in `requests`. `delay` is seconds per token. Temperature and seed have no effect.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        *,
+        cycle: bool = True,
+        name: str = "scripted",
+        window: int = 8192,
+        delay: float = 0.0,
+        failures: Failures | None = None,
+    ) -> None:
+        self.requests: list[Request] = []
+        self._script = script
+        self._cycle = cycle
+        self._delay = delay
+        self._failures = failures
+        self._random = random.Random(failures.seed if failures else 0)
+        self._used = 0
+        self._closed = False
+        self._lock = threading.Lock()
+        self._card = ModelCard(
+            name=name,
+            backend="scripted",
+            window=window,
+            tokenizer="words",
+            dtype="none",
+            capabilities=frozenset({"prefix", "seed"}),
+        )
+
+    @classmethod
+    def echo(cls, *, window: int = 8192) -> ScriptedEngine:
+        """Replies with the prompt as JSON: `{"messages": [{"role", "content"}], "prefix"}`."""
+        return cls(echo_reply, window=window)
+
+    @classmethod
+    def from_spec(cls, spec: str, *, window: int = 8192) -> ScriptedEngine:
+        """`scripted:echo`, or `scripted:TEXT`, which always replies TEXT.
+
+        Raises `EngineFailed` on anything else.
+        """
+        kind, colon, text = spec.partition(":")
+        if kind != "scripted" or not colon or not text:
+            raise EngineFailed(f"{spec!r} is no scripted model; write scripted:echo or scripted:TEXT")
+        return cls.echo(window=window) if text == "echo" else cls([text], window=window)
+
+    @property
+    def card(self) -> ModelCard:
+        """What is known of the model."""
+        return self._card
+
+    def count(self, text: str) -> int:
+        """Words of `text`."""
+        return len(_words(text))
+
+    def close(self) -> None:
+        """A later `generate` fails every request."""
+        self._closed = True
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Event]:
+        """Answer a batch, the replies' words taking turns, as those of a real batch do."""
+        replies: list[Iterator[Event]] = []
+        for request in requests:
+            try:
+                replies.append(self._stream(request, self._reply_to(request)))
+            except LongleafError as error:
+                yield Failed(request.id, error, transient=getattr(error, "transient", False))
+        while replies:
+            for reply in list(replies):
+                event = next(reply)
+                if isinstance(event, Done):
+                    replies.remove(reply)
+                yield event
+
+    def _reply_to(self, request: Request) -> str:
+        with self._lock:
+            if self._closed:
+                raise EngineFailed(f"the engine {self._card.name} is closed; open it again")
+            self.requests.append(request)
+            self._check_window(request)
+            if self._failures and self._random.random() < self._failures.rate:
+                raise EngineFailed(
+                    f"request {request.id}: a failure that the script asked for",
+                    transient=self._failures.transient,
+                )
+            if not callable(self._script):
+                return self._next_reply()
+        return self._script(request)
+
+    def _next_reply(self) -> str:
+        assert not callable(self._script)
+        if not self._script or (self._used >= len(self._script) and not self._cycle):
+            raise EngineFailed(
+                f"the script ended after {len(self._script)} replies; give it more, or cycle=True"
+            )
+        reply = self._script[self._used % len(self._script)]
+        self._used += 1
+        return reply
+
+    def _check_window(self, request: Request) -> None:
+        tokens = self._prompt_tokens(request)
+        if tokens + 1 > self._card.window:
+            raise WindowExceeded(
+                f"the prompt of request {request.id} has {tokens} tokens and {self._card.name} holds "
+                f"{self._card.window}, prompt and reply together; shorten it or give a larger window"
+            )
+
+    def _prompt_tokens(self, request: Request) -> int:
+        return sum(self.count(message.content) for message in request.messages) + self.count(request.prefix)
+
+    def _stream(self, request: Request, reply: str) -> Iterator[Event]:
+        start = time.perf_counter()
+        prompt_tokens = self._prompt_tokens(request)
+        limit = max(0, min(request.sampling.max_tokens, self._card.window - prompt_tokens))
+        scanner = StopScanner(request.sampling.stop)
+        words = _words(reply)
+        said: list[str] = []
+        used = 0
+        for word in words[:limit]:
+            time.sleep(self._delay)
+            used += 1
+            if text := scanner.push(word):
+                said.append(text)
+                yield Token(request.id, text)
+            if scanner.matched is not None:
+                break
+        if rest := scanner.finish():
+            said.append(rest)
+            yield Token(request.id, rest)
+        reason: StopReason = "length" if len(words) > limit else "end"
+        usage = Usage(1, prompt_tokens, used, 0, time.perf_counter() - start)
+        yield Done(request.id, "".join(said), usage, "stop" if scanner.matched is not None else reason)
+
+
+def echo_reply(request: Request) -> str:
+    """The request's messages and prefix as JSON."""
+    messages = [{"role": message.role, "content": message.content} for message in request.messages]
+    return json.dumps({"messages": messages, "prefix": request.prefix}, ensure_ascii=False)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\s*\S+|\s+$", text)

@@ -1,0 +1,371 @@
+"""Runs a model of the user's own with PyTorch, on a CPU or a CUDA GPU.
+
+Prompts are computed one by one, in chunks and without padding, reusing the start they share with an earlier
+prompt; replies are then decoded together. The model's code is transformers'; the loop is ours, so that tokens
+stream, stop strings end a reply at once, and closing the iterator stops the work.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from longleaf.engine.contract import Event, Failed, ModelCard, Request
+from longleaf.engine.errors import EngineFailed, LongleafError, WindowExceeded
+from longleaf.engine.growing_cache import cache_from, keep_rows, layers_of, merge, new_cache
+from longleaf.engine.loading import load_model, load_tokenizer
+from longleaf.engine.precision import faster_dtype
+from longleaf.engine.prefixes import PrefixStore
+from longleaf.engine.prompt import PromptForm
+from longleaf.engine.row import Row
+
+DtypeName = Literal["auto", "float32", "bfloat16"]
+
+# Room added when a cache is laid out anew, in tokens; it grows past it where needed.
+SPARE_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds memory, all in tokens but `rows`.
+
+    `chunk` tokens of a prompt are computed at once, and its start is reused in steps of as many; a batch
+    holds at most `rows` requests and `batch_tokens` tokens, padding included; `kept_tokens` tokens of earlier
+    prompts are kept for reuse.
+    """
+
+    chunk: int
+    rows: int
+    batch_tokens: int
+    kept_tokens: int
+
+
+class TorchEngine:
+    """A transformers causal language model behind the `Engine` contract. Safe to share between threads."""
+
+    def __init__(self, model: Any, tokenizer: Any, card: ModelCard, limits: Limits) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._card = card
+        self._limits = limits
+        self._form = PromptForm(tokenizer)
+        self._ends = _turn_ends(model, tokenizer)
+        self._prefixes = PrefixStore(limits.kept_tokens, limits.chunk)
+        self._layers = int(model.config.get_text_config(decoder=True).num_hidden_layers)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        name: str | None = None,
+        dtype: DtypeName = "auto",
+        device: str = "auto",
+        window: int | None = None,
+        threads: int | None = None,
+        chunk: int = 512,
+        rows: int | None = None,
+        batch_tokens: int | None = None,
+        kept_tokens: int | None = None,
+    ) -> TorchEngine:
+        """Load a safetensors folder or a GGUF file.
+
+        `dtype` "auto" measures which of float32 and bfloat16 is faster here; `device` is "auto", "cpu",
+        "cuda" or "cuda:1"; `window` (tokens) may shrink the model's own; `threads` sets PyTorch's CPU threads
+        for the whole process. The rest is as in `Limits`; None chooses from the memory there is.
+
+        Raises `ModelNotFound` where `path` holds no model, `EngineFailed` where it cannot be run.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
+        place = _device(device)
+        config = _config(path)
+        number = _dtype(dtype, place, config)
+        tokenizer = load_tokenizer(path)
+        model = load_model(path, number, place)
+        token_bytes = _bytes_per_token(config, number)
+        budget = batch_tokens or _memory_for_batches(place) // token_bytes
+        limits = Limits(
+            chunk=max(1, chunk),
+            rows=rows or (64 if place.startswith("cuda") else 16),
+            batch_tokens=budget,
+            kept_tokens=min(16384, budget // 2) if kept_tokens is None else kept_tokens,
+        )
+        card = ModelCard(
+            name=name or path.stem,
+            backend="torch",
+            window=_window(window, config, name or path.stem),
+            tokenizer=PromptForm(tokenizer).fingerprint(),
+            dtype=str(number).removeprefix("torch."),
+            capabilities=frozenset({"prefix", "seed", "prefix_cache"}),
+        )
+        return cls(model, tokenizer, card, limits)
+
+    @property
+    def card(self) -> ModelCard:
+        """What is known of the model."""
+        return self._card
+
+    def count(self, text: str) -> int:
+        """Tokens of `text` on its own, by the model's tokenizer."""
+        return self._form.count(text)
+
+    def close(self) -> None:
+        """Free the model's memory. A later `generate` fails every request with `EngineFailed`."""
+        with self._lock:
+            self._model = None
+            self._prefixes.clear()
+        _empty_device_cache()
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Event]:
+        """Answer a batch, streaming.
+
+        Exactly one `Done` or `Failed` comes per request; closing the iterator stops.
+        """
+        waiting: deque[Row] = deque()
+        for request in requests:
+            try:
+                row = self._admit(request)
+            except LongleafError as error:
+                yield Failed(request.id, error)
+                continue
+            yield from row.start()
+            if not row.finished:
+                waiting.append(row)
+        yield from self._serve(waiting)
+
+    def _serve(self, waiting: deque[Row]) -> Iterator[Event]:
+        most_rows = self._limits.rows
+        while waiting:
+            group = self._take(waiting, most_rows)
+            full = False
+            try:
+                yield from self._answer(group)
+            except torch.OutOfMemoryError:
+                full = True
+            # Out here, so that the failed step's tensors, held by the exception, are gone.
+            if full:
+                self._make_room()
+                unfinished = [row for row in group if not row.finished]
+                if len(group) == 1:
+                    yield Failed(unfinished[0].request.id, self._out_of_memory(unfinished[0]))
+                    continue
+                most_rows = len(group) // 2
+                waiting.extendleft(reversed(unfinished))
+                logging.getLogger(__name__).warning(
+                    "out of GPU memory with %d requests at once; going on with %d", len(group), most_rows
+                )
+
+    def _admit(self, request: Request) -> Row:
+        if self._model is None:
+            raise EngineFailed(f"the engine of {self._card.name} is closed; open it again")
+        prompt = self._form.encode(request.messages, request.prefix)
+        window = self._card.window
+        if len(prompt.ids) + 1 > window:
+            raise WindowExceeded(
+                f"the prompt of request {request.id} has {len(prompt.ids)} tokens and "
+                f"{self._card.name} holds {window}, prompt and reply together. Use a reader that reads in parts "
+                "(`--reader auto`), a shorter text, or a model with a larger window (`longleaf models list`)."
+            )
+        room = window - len(prompt.ids)
+        return Row(request, prompt, room=room, tokenizer=self._tokenizer, ends=self._ends)
+
+    def _take(self, waiting: deque[Row], most_rows: int) -> list[Row]:
+        """The next requests that fit the token budget together; always one."""
+        group = [waiting.popleft()]
+        longest = group[0].most
+        while waiting and len(group) < most_rows:
+            longest = max(longest, waiting[0].most)
+            if longest * (len(group) + 1) > self._limits.batch_tokens:
+                break
+            group.append(waiting.popleft())
+        return group
+
+    def _answer(self, group: Sequence[Row]) -> Iterator[Event]:
+        rows: list[Row] = []
+        caches: list[Any] = []
+        for row in group:
+            token, cache = self._prefill(row)
+            yield from row.accept(token)
+            if not row.finished:
+                rows.append(row)
+                caches.append(cache)
+            del cache
+        if not rows:
+            return
+        batch = Batch(rows, caches)
+        caches.clear()
+        while batch.rows:
+            for row, token in zip(batch.rows, self._step(batch), strict=True):
+                yield from row.accept(token)
+            batch.drop_finished()
+
+    @torch.inference_mode()
+    def _prefill(self, row: Row) -> tuple[int, Any]:
+        """Compute a prompt; returns the first token of the reply and the row's cache."""
+        with self._lock:
+            start = time.perf_counter()
+            model = self._running_model()
+            ids = row.ids
+            reserve = min(row.most, len(ids) + SPARE_TOKENS)
+            prefix = self._prefixes.find(ids)
+            if prefix is None:
+                cache, done = new_cache(self._layers, reserve), 0
+            else:
+                cache, done = cache_from(prefix.layers, prefix.length, reserve), prefix.length
+            tokens = torch.tensor([ids], device=model.device)
+            for begin in range(done, len(ids), self._limits.chunk):
+                chunk = tokens[:, begin : begin + self._limits.chunk]
+                logits = model(
+                    input_ids=chunk, past_key_values=cache, use_cache=True, logits_to_keep=1
+                ).logits
+            self._prefixes.add(ids, layers_of(cache))
+            token = row.sampler.draw(logits[0, -1])
+            row.cached_tokens += done
+            row.seconds += time.perf_counter() - start
+            return token, cache
+
+    @torch.inference_mode()
+    def _step(self, batch: Batch) -> list[int]:
+        """Compute one token for every row of a batch."""
+        with self._lock:
+            start = time.perf_counter()
+            model = self._running_model()
+            logits = model(**batch.inputs(model.device), use_cache=True, logits_to_keep=1).logits[:, -1]
+            likeliest = logits.argmax(dim=-1).tolist()
+            tokens = [
+                likeliest[index] if row.sampler.greedy else row.sampler.draw(logits[index])
+                for index, row in enumerate(batch.rows)
+            ]
+            share = (time.perf_counter() - start) / len(batch.rows)
+            for row in batch.rows:
+                row.seconds += share
+            return tokens
+
+    def _running_model(self) -> Any:
+        if self._model is None:
+            raise EngineFailed(f"the engine of {self._card.name} was closed while it was answering")
+        return self._model
+
+    def _make_room(self) -> None:
+        with self._lock:
+            self._prefixes.clear()
+        _empty_device_cache()
+
+    def _out_of_memory(self, row: Row) -> EngineFailed:
+        return EngineFailed(
+            f"request {row.request.id} with {row.length} tokens does not fit the GPU's memory beside "
+            f"{self._card.name}; use a smaller window or model, or device='cpu'"
+        )
+
+
+class Batch:
+    """Rows decoded together. `pads` counts the padding tokens at the left of each row."""
+
+    def __init__(self, rows: list[Row], caches: list[Any]) -> None:
+        self.rows = rows
+        if len(rows) == 1:
+            self._cache, self._pads = caches[0], [0]
+        else:
+            self._cache, self._pads = merge(caches, SPARE_TOKENS)
+
+    def inputs(self, device: Any) -> dict[str, Any]:
+        """What the model takes to compute the next token of each row."""
+        held = int(self._cache.get_seq_length())
+        pads = torch.tensor(self._pads, device=device)[:, None]
+        # No mask where there is no padding: attention is faster without.
+        mask = torch.arange(held + 1, device=device) >= pads if any(self._pads) else None
+        return {
+            "input_ids": torch.tensor([[row.last] for row in self.rows], device=device),
+            "position_ids": held - pads,
+            "attention_mask": mask,
+            "past_key_values": self._cache,
+        }
+
+    def drop_finished(self) -> None:
+        """Take finished rows out, and with them padding that only they needed."""
+        kept = [index for index, row in enumerate(self.rows) if not row.finished]
+        if len(kept) == len(self.rows):
+            return
+        self.rows = [self.rows[index] for index in kept]
+        if not kept:
+            self._cache = None
+            return
+        pads = [self._pads[index] for index in kept]
+        spare = min(pads)
+        self._cache = keep_rows(self._cache, kept, spare, SPARE_TOKENS)
+        self._pads = [pad - spare for pad in pads]
+
+
+def _config(path: Path) -> Any:
+    from longleaf.engine.loading import load_config
+
+    config = load_config(path).get_text_config(decoder=True)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if strange := kinds - {"full_attention", "sliding_attention"}:
+        raise EngineFailed(
+            f"{path} has layers of kind {', '.join(sorted(strange))}, whose state Longleaf cannot keep; choose "
+            "a model with attention layers only, or serve this one and give its address with --base-url"
+        )
+    return config
+
+
+def _device(device: str) -> str:
+    if device != "auto":
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise EngineFailed(
+                f"device {device} was asked for and PyTorch sees no CUDA GPU; use device='cpu'"
+            )
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _dtype(dtype: DtypeName, device: str, config: Any) -> torch.dtype:
+    if dtype == "auto":
+        return faster_dtype(device, int(config.hidden_size))
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+
+
+def _window(asked: int | None, config: Any, name: str) -> int:
+    own = int(config.max_position_embeddings)
+    if asked is not None and asked > own:
+        logging.getLogger(__name__).warning(
+            "a window of %d tokens was asked for; %s was trained for %d, which is used", asked, name, own
+        )
+    return own if asked is None else min(asked, own)
+
+
+def _turn_ends(model: Any, tokenizer: Any) -> set[int]:
+    ends: set[int] = set()
+    for source in (model.generation_config, model.config, tokenizer):
+        value = getattr(source, "eos_token_id", None)
+        ends |= set(value) if isinstance(value, (list, tuple)) else {value} if value is not None else set()
+    return ends
+
+
+def _bytes_per_token(config: Any, dtype: torch.dtype) -> int:
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * size * dtype.itemsize)
+
+
+def _memory_for_batches(device: str) -> int:
+    """Bytes for keys and values of one batch: two GiB on a CPU, a third of what is free on a GPU."""
+    if not device.startswith("cuda"):
+        return 2 << 30
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free) // 3
+
+
+def _empty_device_cache() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,89 @@
+"""One request while its reply is being generated."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from longleaf.engine.contract import Done, Event, Request, StopReason, Token, Usage
+from longleaf.engine.detokenizer import Detokenizer
+from longleaf.engine.prompt import Prompt
+from longleaf.engine.sampling import Sampler
+from longleaf.engine.stops import StopScanner
+
+
+class Row:
+    """Takes the tokens drawn for a request and makes events of them.
+
+    `room` is how many tokens the window leaves for the reply; `ends` are the token ids that end a turn.
+    """
+
+    def __init__(
+        self, request: Request, prompt: Prompt, *, room: int, tokenizer: Any, ends: Collection[int]
+    ) -> None:
+        self.request = request
+        self.sampler = Sampler(request.sampling)
+        self.finished = False
+        self.seconds = 0.0
+        self.cached_tokens = 0
+        self._prompt = prompt.ids
+        self._reply: list[int] = []
+        self._limit = min(request.sampling.max_tokens, room)
+        self._ends = frozenset(ends)
+        self._turn_stops = prompt.stops
+        self._text: list[str] = []
+        self._detokenizer = Detokenizer(tokenizer, prompt.ids)
+        self._scanner = StopScanner((*request.sampling.stop, *prompt.stops))
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """Prompt and reply so far; the last one has no keys and values yet."""
+        return [*self._prompt, *self._reply]
+
+    @property
+    def last(self) -> int:
+        """The token to compute next."""
+        return self._reply[-1] if self._reply else self._prompt[-1]
+
+    @property
+    def length(self) -> int:
+        """Tokens of prompt and reply so far."""
+        return len(self._prompt) + len(self._reply)
+
+    @property
+    def most(self) -> int:
+        """Tokens of prompt and reply at the end, at most."""
+        return len(self._prompt) + max(self._limit, 0)
+
+    def start(self) -> list[Event]:
+        """Events before the first token: a reply of no tokens is done at once."""
+        return self._end("length") if self._limit <= 0 else []
+
+    def accept(self, token: int) -> list[Event]:
+        """Take the next token id; returns what can be shown, and `Done` where this ends the reply."""
+        self._reply.append(token)
+        if token in self._ends:
+            return self._end("end")
+        shown = self._scanner.push(self._detokenizer.push(token))
+        if self._scanner.matched is not None or len(self._reply) >= self._limit:
+            return [*self._show(shown), *self._end("length")]
+        return self._show(shown)
+
+    def _show(self, text: str) -> list[Event]:
+        if not text:
+            return []
+        self._text.append(text)
+        return [Token(self.request.id, text)]
+
+    def _end(self, reason: StopReason) -> list[Event]:
+        self.finished = True
+        rest = self._scanner.push(self._detokenizer.finish()) + self._scanner.finish()
+        events = self._show(rest)
+        usage = Usage(1, len(self._prompt), len(self._reply), self.cached_tokens, self.seconds)
+        return [*events, Done(self.request.id, "".join(self._text), usage, self._stop_reason(reason))]
+
+    def _stop_reason(self, reason: StopReason) -> StopReason:
+        matched = self._scanner.matched
+        if matched is None:
+            return reason
+        return "stop" if matched in self.request.sampling.stop else "end"

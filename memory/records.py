@@ -1,0 +1,153 @@
+"""Plain values that go into the database and come out of it.
+
+Offsets are code points of the text version's characters, intervals are `[start, end)`, times are UTC, sizes
+are bytes unless the name says tokens or characters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+DocumentStatus = Literal["whole", "partial"]
+RunStatus = Literal["running", "done", "failed", "interrupted"]
+
+
+def text_version_id(document_id: str, parser: str, parser_version: str) -> str:
+    """The id of one parser's reading of one document: 32 hexadecimal digits."""
+    return hashlib.sha256(f"{document_id}|{parser}|{parser_version}".encode()).hexdigest()[:32]
+
+
+def chunk_id(text_id: str, ordinal: int) -> str:
+    """The id of the `ordinal`-th chunk (from 0) of a text version."""
+    return f"{text_id}:{ordinal:06d}"
+
+
+@dataclass(frozen=True, slots=True)
+class PageRecord:
+    """One page of a text version; `error` says why it could not be read."""
+
+    number: int
+    start: int
+    end: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeadingRecord:
+    """A heading's own characters and its level, 1 the highest."""
+
+    start: int
+    end: int
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextRecord:
+    """One parser's reading of a document. `id` is `text_version_id(...)`; `unit` says what a page is."""
+
+    id: str
+    document_id: str
+    parser: str
+    parser_version: str
+    characters: str
+    pages: tuple[PageRecord, ...]
+    headings: tuple[HeadingRecord, ...]
+    unit: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRecord:
+    """A span of a text that is indexed as one. `id` is `chunk_id(...)`, `sha256` is of its characters."""
+
+    id: str
+    text_id: str
+    document_id: str
+    ordinal: int
+    start: int
+    end: int
+    page_start: int
+    page_end: int
+    tokens: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRecord:
+    """A document as listed. `id` is the sha256 of its bytes, `source` a file name, `text_id` its text now."""
+
+    id: str
+    title: str
+    source: str
+    mime: str
+    bytes: int
+    pages: int
+    characters: int
+    tokens: int
+    chunks: int
+    unit: str
+    status: DocumentStatus
+    errors: tuple[str, ...]
+    text_id: str
+    added_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One question put to one reader, with all that is needed to repeat it. `answer` is JSON."""
+
+    id: str
+    question: str
+    reader: str
+    document_ids: tuple[str, ...]
+    settings: dict[str, Any]
+    settings_hash: str
+    prompt_hashes: dict[str, str]
+    model: str
+    status: RunStatus
+    stop_reason: str | None
+    answer: dict[str, Any] | None
+    started_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One model call of a run. `Runs.step` gives `sequence`, from 1; what is passed in is ignored."""
+
+    run_id: str
+    sequence: int
+    node: str
+    chunk_ids: tuple[str, ...]
+    attempt: int
+    prompt_tokens: int
+    generated_tokens: int
+    cached_tokens: int
+    seconds: float
+    status: str
+    error: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteRecord:
+    """Words of a document that hold up a claim, and how their check against the page ended."""
+
+    document_id: str
+    start: int
+    end: int
+    page: int
+    text: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRecord:
+    """One statement of an answer with its quotes. `confidence` is in [0, 1], or None."""
+
+    text: str
+    confidence: float | None
+    quotes: tuple[QuoteRecord, ...]
