@@ -72,6 +72,7 @@ def layers_of(cache: Any) -> tuple[Layer, ...]:
     return tuple((layer.keys, layer.values) for layer in cache.layers)
 
 
+@torch.inference_mode()
 def merge(caches: list[Any], reserve: int) -> tuple[Any, list[int]]:
     """One cache of many rows from caches of one row each, shorter ones padded at the left.
 
@@ -86,7 +87,7 @@ def merge(caches: list[Any], reserve: int) -> tuple[Any, list[int]]:
         values = _stacked([cache.layers[index].values for cache in caches], longest)
         layer.update(keys, values)
         for cache in caches:
-            cache.layers[index].reset()
+            # Not `reset`, which may zero tensors that the kept prefixes share.
             cache.layers[index] = GrowingLayer()
     return merged, [longest - length for length in lengths]
 
@@ -100,6 +101,7 @@ def _stacked(parts: list[torch.Tensor], longest: int) -> torch.Tensor:
     return stacked
 
 
+@torch.inference_mode()
 def keep_rows(cache: Any, rows: list[int], drop: int, reserve: int) -> Any:
     """The given rows of a cache, without its first `drop` tokens, which must be padding in all of them."""
     kept = new_cache(len(cache.layers), int(cache.get_seq_length()) - drop + reserve)

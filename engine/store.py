@@ -71,6 +71,7 @@ class ModelStore:
         entry = self._entry(name)
         if entry is None and (local := _local_model(name)) is not None:
             return local
+        name = entry.name if entry else name  # a hub id may mean a known model
         target = self.folder / _folder_name(name)
         if self._fault(target) is None:
             return target

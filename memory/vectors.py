@@ -7,6 +7,7 @@ hold the library's `WriterLock` while it is open.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longleaf.memory.errors import DatabaseUnusable, IndexStale
+from longleaf.memory.marker import OpenMarker
 
 COLLECTION = "chunks"
 
@@ -31,22 +33,33 @@ FILTERED_AT_LEAST = 800
 # Ids a request names at once; Chroma looks them up in SQLite, which bounds the values of a statement.
 IDS_AT_ONCE = 1000
 
+# What Chroma says when a process was killed while it wrote HNSW's files, which it does not do atomically.
+DAMAGED = "hnsw"
+
 REBUILD = "Make it again with `longleaf index --rebuild`."
 
 Floats = NDArray[np.float32]
+
+logger = logging.getLogger(__name__)
 
 
 class Vectors:
     """Vectors of chunks by chunk id, searched by cosine. Made by `Vectors.open`."""
 
     def __init__(
-        self, client: Any, fingerprint: str, dimensions: int, settings: dict[str, Any], batch: int
+        self,
+        client: Any,
+        fingerprint: str,
+        dimensions: int,
+        settings: dict[str, Any],
+        marker: OpenMarker | None,
     ) -> None:
         self._client = client
+        self._marker = marker
         self._fingerprint = fingerprint
         self._dimensions = dimensions
         self._settings = settings
-        self._batch = batch
+        self._batch = int(client.get_max_batch_size())
         self._collection: Any = None
 
     @classmethod
@@ -65,9 +78,10 @@ class Vectors:
 
         `target` is a folder or the URL of a Chroma server (`http://host:port`). `fingerprint` names the
         embedder that made the vectors and makes those they are searched by. With `rebuild`, an index of
-        another embedder is emptied. HNSW's `ef_construction` and `m` count only when the index is made.
-        Raises `IndexStale` where the index was made by another embedder or cannot be read,
-        `DatabaseUnusable` where a server cannot be reached.
+        another embedder is emptied. An index in a folder that a killed process left unreadable is emptied in
+        any case, with a warning; `reconcile` then names all chunks as missing. HNSW's `ef_construction` and
+        `m` count only when the index is made. Raises `IndexStale` where the index was made by another
+        embedder or cannot be read, `DatabaseUnusable` where a server cannot be reached.
         """
         settings = {
             "space": "cosine",
@@ -75,10 +89,15 @@ class Vectors:
             "ef_construction": ef_construction,
             "max_neighbors": m,
         }
+        marker = None if _is_url(target) else OpenMarker(Path(target))
+        if marker is not None:
+            _drop_unreadable(marker)
         client = _client(target)
         try:
-            vectors = cls(client, fingerprint, dimensions, settings, client.get_max_batch_size())
+            vectors = cls(client, fingerprint, dimensions, settings, marker=marker)
             vectors._attach(rebuild=rebuild)
+            if marker is not None:
+                marker.set()
         except BaseException:
             client.close()
             raise
@@ -87,7 +106,7 @@ class Vectors:
     def add(
         self, chunk_ids: Sequence[str], vectors: Floats, document_ids: Sequence[str], text_ids: Sequence[str]
     ) -> None:
-        """Write vectors `[n, dimensions]`; those of ids that are there already are replaced.
+        """Write vectors `[n, dimensions]`, scaled to length 1; those of ids that are there are replaced.
 
         Raises `ValueError` where the shapes do not fit, an id is there twice or a number is not finite.
         """
@@ -100,6 +119,8 @@ class Vectors:
             raise ValueError("a chunk is named twice")
         if not len(chunk_ids) == len(document_ids) == len(text_ids):
             raise ValueError(f"{len(chunk_ids)} chunks, {len(document_ids)} documents, {len(text_ids)} texts")
+        # Of length 1, so that an index can be checked after a kill. A zero vector stays one.
+        rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         for start in range(0, len(chunk_ids), self._batch):
             part = slice(start, start + self._batch)
             self._collection.upsert(
@@ -130,7 +151,7 @@ class Vectors:
         return self._nearest(query, where, k)
 
     def vectors(self, chunk_ids: Sequence[str]) -> Floats:
-        """The vectors `[n, dimensions]` of these chunks, in their order.
+        """The vectors `[n, dimensions]` of these chunks, in their order, of length 1.
 
         Raises `IndexStale` where the index lacks one.
         """
@@ -171,8 +192,13 @@ class Vectors:
         self._attach(rebuild=False)
 
     def close(self) -> None:
-        """Let go of the files or the connection. Safe to call twice."""
+        """Let go of the files or the connection. Safe to call twice.
+
+        Where nobody does, the next process to open the index reads it all, as after a kill.
+        """
         self._client.close()
+        if self._marker is not None:
+            self._marker.clear()
 
     def __enter__(self) -> Vectors:
         return self
@@ -195,6 +221,7 @@ class Vectors:
             return
         marks = self._collection.metadata or {}
         if (marks.get("fingerprint"), marks.get("dimensions")) == (self._fingerprint, self._dimensions):
+            self._mend(rebuild=rebuild)
             return
         if not rebuild:
             raise IndexStale(
@@ -203,6 +230,18 @@ class Vectors:
                 f"({self._dimensions}). {REBUILD}"
             )
         self.reset()
+
+    def _mend(self, *, rebuild: bool) -> None:
+        """Empty the index where its files were cut short."""
+        from chromadb.errors import InternalError
+
+        try:
+            self._collection.count()  # replays what was written last, and so finds out
+        except InternalError as error:
+            if DAMAGED not in str(error) or (self._marker is None and not rebuild):
+                raise IndexStale(f"The vector index cannot be read ({error}). {REBUILD}") from error
+            logger.warning("the vector index was cut short while it was written and is emptied: %s", error)
+            self.reset()
 
     def _nearest(self, query: Floats, where: dict[str, Any] | None, k: int) -> list[tuple[str, float]]:
         size = self.count()
@@ -224,8 +263,8 @@ def _client(target: Path | str) -> Any:
     from chromadb.errors import ChromaError
 
     settings = Settings(anonymized_telemetry=False)
-    if isinstance(target, str) and target.startswith(("http://", "https://")):
-        address = urlsplit(target)
+    if _is_url(target):
+        address = urlsplit(str(target))
         secure = address.scheme == "https"
         try:
             return chromadb.HttpClient(
@@ -245,6 +284,19 @@ def _client(target: Path | str) -> Any:
         raise IndexStale(
             f"The vector index in {target} cannot be read ({error}). Move that folder away. {REBUILD}"
         ) from error
+
+
+def _drop_unreadable(marker: OpenMarker) -> None:
+    """Remove an index that a killed process left and that cannot be read."""
+    if marker.left_over() and not marker.readable():
+        logger.warning(
+            "the vector index in %s was cut short while it was written; it is emptied", marker.folder
+        )
+        shutil.rmtree(marker.folder)
+
+
+def _is_url(target: Path | str) -> bool:
+    return isinstance(target, str) and target.startswith(("http://", "https://"))
 
 
 def _where(document_ids: Sequence[str]) -> dict[str, Any]:

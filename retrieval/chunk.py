@@ -15,6 +15,9 @@ from longleaf.retrieval.text import Span, Text
 CountTokens = Callable[[Sequence[str]], list[int]]
 """Token counts of several strings at once, by the embedder's tokenizer."""
 
+_HEADING_CHARACTERS = 80
+"""A heading is cut here where it leads a chunk in: one that is a paragraph would crowd out the chunk."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkPlan:
@@ -61,9 +64,9 @@ def chunk(text: Text, count: CountTokens, plan: ChunkPlan | None = None) -> list
 
 
 def body(text: Text, part: Chunk) -> str:
-    """What is embedded and indexed for a chunk: title and headings in force, the overlap, the chunk itself."""
+    """What is embedded and indexed for a chunk: the headings in force, the overlap, the chunk itself."""
     names = [text.slice(Span(h.start, h.end)).strip() for h in text.headings_at(part.span.start)]
-    context = " > ".join(" ".join(name.split()) for name in names[-3:] if name)
+    context = " > ".join(" ".join(name.split())[:_HEADING_CHARACTERS] for name in names[-3:] if name)
     content = text.characters[part.lead : part.span.end].strip()
     return f"{context}\n{content}" if context and not content.startswith(context) else content
 

@@ -121,6 +121,8 @@ class Index:
         vectors = self._embedder.embed(bodies, lambda done, total: report("embed", done, total))
         report("write", 0, len(chunks))
         self._documents.begin(document.id, record.id)
+        if document.chunks > len(chunks):  # made again with larger chunks: those past the new end must go
+            self._vectors.remove_text(record.id)
         self._vectors.add(
             [item.id for item in chunks], vectors, [document.id] * len(chunks), [record.id] * len(chunks)
         )

@@ -26,7 +26,12 @@ FUZZY_THRESHOLD = 90.0
 _LEAST_FUZZY = 24
 _LEAST_FRAGMENT = 12
 _ELLIPSIS = re.compile(r"\s*(?:\[\s*(?:\.\.\.|…)\s*\]|\.\.\.+|…)\s*")
-_FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
+_FIGURE = re.compile(
+    r"\d+(?:[.,]\d+)*|\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|"
+    r"(?:thir|four|fif|six|seven|eigh|nine)teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|"
+    r"hundred|thousand|million|billion|once|twice|thrice|half|third|quarter|dozen|"
+    r"first|second|fourth|fifth|sixth|seventh|eighth|ninth|tenth)\b"
+)
 _NEGATION = re.compile(r"\b(?:no|not|never|none|nor|neither|without|cannot|\w+n't)\b")
 _SAME = str.maketrans("‘’‚‛′`“”„‟″«»‐‑‒–—―−\u00a0", "''''''\"\"\"\"\"\"\"------- ")
 _DROPPED = "\u00ad\u200b\u200c\u200d\ufeff"
@@ -67,8 +72,8 @@ class Checked:
 
 def check(quote: str, sources: Sequence[Source], elsewhere: Sequence[Source] = ()) -> Checked:
     """Check `quote` against `sources`, and failing that against `elsewhere`."""
-    quote = quote.strip().strip("\"“”«»'‘’").strip()
-    if not quote:
+    quote = unicodedata.normalize("NFC", quote).strip().strip("\"“”«»'‘’").strip()
+    if not any(character.isalnum() for character in quote):
         return Checked("missing")
     if (whole := _locate(quote, sources)) is not None:
         return Checked("verified", (whole,))
@@ -108,29 +113,42 @@ def _found(source: Source, span: Span, match: Match, similarity: float) -> Found
 
 
 def _exact(quote: str, source: Source) -> Found | None:
-    start = source.text.characters.find(quote, source.span.start, source.span.end)
-    return None if start < 0 else _found(source, Span(start, start + len(quote)), "exact", 100.0)
-
-
-def _normalised(quote: str, source: Source) -> Found | None:
-    needle = normalise(quote).characters
-    haystack = normalise(source.text.slice(source.span))
-    for start in _occurrences(needle, haystack.characters):
-        span = haystack.original(start, start + len(needle), source.span.start)
-        return _found(source, span, "normalised", 100.0)
+    for start in _occurrences(quote, source.text.characters, source.span):
+        return _found(source, Span(start, start + len(quote)), "exact", 100.0)
     return None
 
 
-def _occurrences(needle: str, haystack: str) -> Iterator[int]:
-    """Places where `needle` stands as whole words."""
-    start = haystack.find(needle) if needle else -1
+def _normalised(quote: str, source: Source) -> Found | None:
+    characters = source.text.slice(source.span)
+    # A hyphen at a line's end may be the word's own: where joining the word does not help, no hyphen counts.
+    for hyphens in (True, False):
+        needle = normalise(quote, hyphens=hyphens).characters
+        haystack = normalise(characters, hyphens=hyphens)
+        for start in _occurrences(needle, haystack.characters, Span(0, len(haystack.characters))):
+            span = haystack.original(start, start + len(needle), source.span.start)
+            return _found(source, span, "normalised", 100.0)
+    return None
+
+
+def _occurrences(needle: str, haystack: str, within: Span) -> Iterator[int]:
+    """Places `within` where `needle` stands as whole words and figures."""
+    start = haystack.find(needle, within.start, within.end) if needle else -1
     while start >= 0:
-        end = start + len(needle)
-        cut_before = start > 0 and haystack[start - 1].isalnum() and needle[0].isalnum()
-        cut_after = end < len(haystack) and haystack[end].isalnum() and needle[-1].isalnum()
-        if not cut_before and not cut_after:
+        if not _cuts(haystack, start) and not _cuts(haystack, start + len(needle)):
             yield start
-        start = haystack.find(needle, start + 1)
+        start = haystack.find(needle, start + 1, within.end)
+
+
+def _cuts(characters: str, place: int) -> bool:
+    """Whether `place` lies within a word or a figure. Scripts without letter case are written without spaces too."""
+    if not 0 < place < len(characters):
+        return False
+    before, after = characters[place - 1], characters[place]
+    if before.isalnum() and after.isalnum():
+        return "Lo" not in (unicodedata.category(before), unicodedata.category(after))
+    if before in ".," and after.isdigit():
+        return characters[max(0, place - 2)].isdigit()
+    return before.isdigit() and after in ".," and characters[place + 1 : place + 2].isdigit()
 
 
 def _fuzzy(quote: str, source: Source) -> Found | None:
@@ -179,7 +197,7 @@ def _whole_words(haystack: str, start: int, end: int) -> tuple[int, int]:
 
 def _same_facts(quote: str, found: str) -> bool:
     """A changed figure or a lost "not" is one or two characters of a sentence, and all of its meaning."""
-    return sorted(_FIGURE.findall(quote)) == sorted(_FIGURE.findall(found)) and len(
+    return _FIGURE.findall(quote) == _FIGURE.findall(found) and len(
         _NEGATION.findall(quote)
     ) == len(_NEGATION.findall(found))
 
@@ -196,14 +214,20 @@ class Normalised:
         return Span(offset + self.origins[start], offset + self.origins[end - 1] + 1)
 
 
-def normalise(characters: str) -> Normalised:
-    """Fold case, compatibility forms, quotation marks, dashes and white space; join words cut at a line's end."""
+def normalise(characters: str, *, hyphens: bool = True) -> Normalised:
+    """Fold case, compatibility forms, quotation marks, dashes and white space; join words cut at a line's end.
+
+    Without `hyphens`, those between two letters go as well.
+    """
     output: list[str] = []
     origins: list[int] = []
     index = 0
     while index < len(characters):
         if (join := _joined(characters, index)) > index:
             index = join
+            continue
+        if not hyphens and _between_letters(characters, index):
+            index += 1
             continue
         for folded in _folded(characters[index]):
             if folded != " " or (output and output[-1] != " "):
@@ -225,6 +249,11 @@ def _joined(characters: str, index: int) -> int:
         after += 1
     broken = "\n" in characters[index + 1 : after]
     return after if broken and after < len(characters) and characters[after].islower() else index
+
+
+def _between_letters(characters: str, index: int) -> bool:
+    around = characters[max(0, index - 1) : index + 2]
+    return len(around) == 3 and around[1] in "-‐" and around[0].isalpha() and around[2].isalpha()
 
 
 def _folded(character: str) -> str:

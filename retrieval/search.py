@@ -140,7 +140,8 @@ class Search:
         stems = [stemmed(content) for content in contents]
         lexical = bm25(stemmed(question), stems)
         lexical = lexical / max(float(lexical.max()), 1e-9)
-        closeness = similarities / max(float(similarities.max()), 1e-9)
+        # What points away from the question is as far as can be: divided by a best below zero it would drown the words.
+        closeness = similarities.clip(min=0) / max(float(similarities.max()), 1e-9)
         coverage = _coverage(stemmed(question), stems, [chunk_id for chunk_id, _, _ in places])
         return [
             Sentence(document_id, span, chunk_id, float(score), float(similarity), float(covered))

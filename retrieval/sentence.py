@@ -14,7 +14,8 @@ _ABBREVIATIONS = frozenset(
     "dec mt ft op u.s u.k a.m p.m ph.d b.c a.d".split()
 )
 _PARAGRAPH_BREAK = re.compile(r"\n[ \t]*\n\s*")
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[」』”’）]*")
+# Looking back keeps a run of dots (a table of contents) from being tried again from each of them.
+_SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[」』”’）]*")
 _LONGEST = 500
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘]+$")
 
@@ -66,7 +67,7 @@ def _lines(characters: str, sentence: Span) -> Iterator[Span]:
         start = end
 
 
-_LIST_ITEM = re.compile(r"\n(?=[ \t]*(?:[-*•–]|\(?[0-9a-z]{1,3}[.)])[ \t])")
+_LIST_ITEM = re.compile(r"\n(?=[ \t]*(?:[-*•–]|\(?(?:[0-9]{1,3}|[a-z]|[ivx]{2,5})[.)])[ \t])")
 
 
 def _ends(characters: str, paragraph: Span) -> list[int]:
@@ -87,7 +88,9 @@ def _ends_sentence(characters: str, paragraph: Span, match: re.Match[str]) -> bo
     if match.group().startswith("."):
         word = _LAST_WORD.search(characters, max(paragraph.start, match.start() - 24), match.start())
         last = word.group() if word else ""
-        if last.lower() in _ABBREVIATIONS and not (last.lower() == "no" and len(following) < 2):
+        if last.lower() == "no":
+            return not following[:1].isdigit()
+        if last.lower() in _ABBREVIATIONS:
             return False
         if len(last) == 1 and last.isalpha() and last.isupper():
             return False  # an initial

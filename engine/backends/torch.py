@@ -72,7 +72,7 @@ class TorchEngine:
         device: str = "auto",
         window: int | None = None,
         threads: int | None = None,
-        chunk: int = 512,
+        chunk: int | None = None,
         rows: int | None = None,
         batch_tokens: int | None = None,
         kept_tokens: int | None = None,
@@ -95,7 +95,7 @@ class TorchEngine:
         token_bytes = _bytes_per_token(config, number)
         budget = batch_tokens or _memory_for_batches(place) // token_bytes
         limits = Limits(
-            chunk=max(1, chunk),
+            chunk=chunk or (2048 if place.startswith("cuda") else 512),
             rows=rows or (64 if place.startswith("cuda") else 16),
             batch_tokens=budget,
             kept_tokens=min(16384, budget // 2) if kept_tokens is None else kept_tokens,
@@ -172,8 +172,8 @@ class TorchEngine:
         window = self._card.window
         if len(prompt.ids) + 1 > window:
             raise WindowExceeded(
-                f"the prompt of request {request.id} has {len(prompt.ids)} tokens and "
-                f"{self._card.name} holds {window}, prompt and reply together. Use a reader that reads in parts "
+                f"the prompt of request {request.id} has {len(prompt.ids)} tokens and {self._card.name} "
+                f"holds {window}, prompt and reply together. Use a reader that reads in parts "
                 "(`--reader auto`), a shorter text, or a model with a larger window (`longleaf models list`)."
             )
         room = window - len(prompt.ids)
@@ -313,8 +313,8 @@ def _config(path: Path) -> Any:
     kinds = set(getattr(config, "layer_types", None) or ())
     if strange := kinds - {"full_attention", "sliding_attention"}:
         raise EngineFailed(
-            f"{path} has layers of kind {', '.join(sorted(strange))}, whose state Longleaf cannot keep; choose "
-            "a model with attention layers only, or serve this one and give its address with --base-url"
+            f"{path} has layers of kind {', '.join(sorted(strange))}, whose state Longleaf cannot keep. "
+            "Choose a model with attention layers only, or serve this one and give its address (--base-url)."
         )
     return config
 

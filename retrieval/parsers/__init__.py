@@ -53,9 +53,16 @@ def parse(
         text = reader(format_.name)(job, on_page or ignore_pages)
     else:
         text = read_in_child(job, format_, on_page or ignore_pages)
-    library = LIBRARIES[format_.name]
-    version = f"{REVISION} ({library} {metadata.version(library)})"
+    used = [LIBRARIES[format_.name], *(["rapidocr"] if ocr and format_.name == "pdf" else [])]
+    version = f"{REVISION} ({', '.join(f'{name} {_version(name)}' for name in used)})"
     return Parsed(text, format_.mime, format_.name, version, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "absent"  # RapidOCR, for a document that turned out not to need it
 
 
 def _load(job: Job, path: Path) -> bytes:

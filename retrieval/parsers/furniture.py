@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Final
 
 from longleaf.retrieval.parsers.line import Line
@@ -15,6 +16,8 @@ DEEP: Final = 3
 """Lines looked at from each edge."""
 NEAR: Final = 3
 """A running header may differ on facing pages and change with the chapter: it recurs within so many pages."""
+CLOSE: Final = 2.5
+"""Distance of lines of one header, in font sizes; the text stands farther off."""
 SHARE: Final = 0.4
 TOLERANCE: Final = 2.0
 NUMBER: Final = re.compile(r"\b(?:\d+|[ivxlc]+|[IVXLC]+)\b")
@@ -81,8 +84,18 @@ def _end_numbers(line: Line) -> set[int]:
 
 
 def _edge_lines(page: list[Line]) -> list[Line]:
+    """The lines nearest the upper and the lower edge, as far as they follow each other closely."""
     ordered = sorted(page, key=lambda line: -line.y)
-    return ordered if len(ordered) <= 2 * DEEP else ordered[:DEEP] + ordered[-DEEP:]
+    return [*_cluster(ordered), *_cluster(ordered[::-1])]
+
+
+def _cluster(ordered: list[Line]) -> list[Line]:
+    found = ordered[:1]
+    for last, line in pairwise(ordered[:DEEP]):
+        if abs(last.y - line.y) > CLOSE * last.size:
+            break
+        found.append(line)
+    return found
 
 
 def _recurring(edges: Sequence[Iterable[Line]]) -> set[tuple[int, Line]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -25,11 +25,14 @@ LONGEST: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What is usual in a document: font size, distance of lines in font sizes, words (folded) it uses."""
+    """What is usual in a document: font size in points, distance of lines in font sizes, its words (folded),
+    and whether it breaks words that have no hyphen of their own.
+    """
 
     size: float
     leading: float
     words: Counter[str]
+    hyphenates: bool
 
 
 @dataclass
@@ -43,7 +46,7 @@ class _Paragraph:
 
 def lay_out(pages: Sequence[list[Line] | str], entries: Sequence[Entry]) -> list[Section]:
     """One section for each page. Headings are bookmarks found on their pages, else lines in a larger font."""
-    usual = measure(page for page in pages if isinstance(page, list))
+    usual = measure([page for page in pages if isinstance(page, list)])
     located: list[dict[int, tuple[int, int]]] = []
     for index, page in enumerate(pages):
         here = [entry for entry in entries if entry.page == index]
@@ -59,7 +62,7 @@ def lay_out(pages: Sequence[list[Line] | str], entries: Sequence[Entry]) -> list
     return sections
 
 
-def measure(pages: Iterable[list[Line]]) -> Measures:
+def measure(pages: Sequence[list[Line]]) -> Measures:
     """The usual font size (by characters), line distance and vocabulary of a document."""
     sizes: Counter[float] = Counter()
     gaps: list[float] = []
@@ -72,7 +75,23 @@ def measure(pages: Iterable[list[Line]]) -> Measures:
             if last.size > 0 and abs(last.size - line.size) < 0.5 and 0 < (last.y - line.y) / last.size < 2.5:
                 gaps.append(round((last.y - line.y) / last.size, 2))
     size = sizes.most_common(1)[0][0] if sizes else 10.0
-    return Measures(size or 1.0, median(gaps) if gaps else 1.2, words)
+    broken = [pair for page in pages for pair in _broken_words(page)]
+    known = [kept for head, tail in broken if (kept := spelt_with_hyphen(head, tail, words)) is not None]
+    hyphenates = not known or known.count(False) >= known.count(True)
+    return Measures(size or 1.0, median(gaps) if gaps else 1.2, words, hyphenates)
+
+
+def _broken_words(page: list[Line]) -> Iterator[tuple[str, str]]:
+    """What stands before and after each hyphen at the end of a line."""
+    for last, line in pairwise(page):
+        if last.hyphen and (pair := _word_parts(last.text, line.text)):
+            yield pair
+
+
+def _word_parts(text: str, following: str) -> tuple[str, str] | None:
+    head = re.search(r"[^\W\d_]+(?:-[^\W\d_]+)*$", text)
+    tail = re.match(r"[^\W\d_]+", following)
+    return (head.group(), tail.group()) if head and tail else None
 
 
 def _large(pages: Sequence[list[Line] | str], usual: Measures) -> list[dict[int, tuple[int, int]]]:
@@ -179,19 +198,24 @@ def _same_paragraph(last: Line, line: Line, right: float, usual: Measures) -> bo
 def _join(text: str, line: Line, usual: Measures, *, hyphen: bool = False) -> str:
     if not hyphen:
         return f"{text} {line.text}"
-    head = re.search(r"[^\W\d_]+(?:-[^\W\d_]+)*$", text)
-    tail = re.match(r"[^\W\d_]+", line.text)
-    if head is None or tail is None:
-        return f"{text}-{line.text}"
-    return text + ("-" if keeps_hyphen(head.group(), tail.group(), usual.words) else "") + line.text
+    parts = _word_parts(text, line.text)
+    return text + ("-" if parts is None or keeps_hyphen(*parts, usual) else "") + line.text
 
 
-def keeps_hyphen(head: str, tail: str, words: Counter[str]) -> bool:
+def keeps_hyphen(head: str, tail: str, usual: Measures) -> bool:
     """Whether a word broken at its hyphen is spelt with one, by what the rest of the document does."""
+    known = spelt_with_hyphen(head, tail, usual.words)
+    if known is not None:
+        return known
+    return not usual.hyphenates or tail[0].isupper() or "-" in head
+
+
+def spelt_with_hyphen(head: str, tail: str, words: Counter[str]) -> bool | None:
+    """Whether the document elsewhere spells the word with a hyphen; None when it does not say."""
     left, right = head.casefold(), tail.casefold()
     whole, spelt = words[left + right], words[f"{left}-{right}"]
     if whole or spelt:
         return spelt > whole
-    if tail[0].isupper() or "-" in head:
-        return True
-    return words[left.rpartition("-")[2]] > 1 and words[right] > 1
+    # Two words of the document side by side: "line-end", but not "in-form".
+    alone = min(words[left.rpartition("-")[2]], words[right])
+    return True if alone > 2 and min(len(left), len(right)) > 2 else None

@@ -135,8 +135,10 @@ def _raised(page: Any, text: str, offset: int, line: Line) -> tuple[int, ...]:
 def join_rows(lines: list[Line]) -> list[Line]:
     """The lines, with neighbours in the list that stand beside each other on the page joined."""
     rows: list[Line] = []
-    for line in lines:
+    for found in lines:
         last = rows[-1] if rows else None
+        wrapped = last is not None and _is_wrapped_mark(last, found)
+        line = replace(found, size=last.size, raised=(0,)) if last is not None and wrapped else found
         if last is None or last.hyphen or not _beside(last, line):
             rows.append(line)
             continue
@@ -159,6 +161,12 @@ def join_rows(lines: list[Line]) -> list[Line]:
             raised,
         )
     return rows
+
+
+def _is_wrapped_mark(last: Line, line: Line) -> bool:
+    """Whether `line` is nothing but a footnote's mark, which did not fit on the line before."""
+    lone = line.text.isdecimal() and len(line.text) <= 3 and line.size < 0.9 * last.size
+    return lone and 0.5 * last.size < last.y - line.y < 1.6 * last.size
 
 
 def _beside(last: Line, line: Line) -> bool:

@@ -7,6 +7,7 @@ they are.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from longleaf.retrieval.parsers.canonical import collapse
@@ -15,13 +16,13 @@ from longleaf.retrieval.parsers.markup import local_name
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-HOLDERS: Final = frozenset({"p", "li", "div", "aside", "section", "dd", "td"})
+HOLDERS: Final = frozenset({"p", "li", "div", "aside", "dd", "td"})
 PARAGRAPHS: Final = frozenset(
     {"p", "pre", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "table", "dl", "ul", "ol"}
 )
+TITLES: Final = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 INSIDE: Final = frozenset({"li", "dd", "div", "section", "td", "th", "body", "dt"})
-MARK: Final = 8
-"""Characters a reference mark has at most."""
+MARK: Final = re.compile(r"[\[(]?(?:\d{1,3}|[a-z]|[*†‡§¶#]{1,3})[\])]?", re.IGNORECASE)
 
 
 def move_notes(root: _Element) -> None:
@@ -31,15 +32,15 @@ def move_notes(root: _Element) -> None:
     last: dict[_Element, _Element] = {}
     for reference in [element for element in root.iter() if local_name(element) == "a"]:
         note = _note(reference, targets)
-        if note is None or note[0] in moved:
+        # The link back in a note points to a paragraph, which is no note.
+        if note is None or note[0] in moved or moved.intersection(reference.iterancestors()):
             continue
         moved.update(note)
         place = _block(reference)
         behind = last.get(place, place)
         for element in note:
             _detach(element)
-            _insert(element, place, behind)
-            behind = element
+            behind = _insert(element, place, behind)
         last[place] = behind
 
 
@@ -53,7 +54,7 @@ def _note(reference: _Element, targets: dict[str, _Element]) -> list[_Element] |
         for name in _names(element)
     }
     target = targets.get(link[1:]) if link.startswith("#") else None
-    if target is None or not own or len(collapse("".join(reference.itertext()))) > MARK:
+    if target is None or not own or not MARK.fullmatch(collapse("".join(reference.itertext()))):
         return None
     ancestors = set(reference.iterancestors())
     holder: _Element | None = target
@@ -65,7 +66,7 @@ def _note(reference: _Element, targets: dict[str, _Element]) -> list[_Element] |
         else:
             found = [holder]
         if name in HOLDERS | {"dt"} and any(_links_back(element, own) for element in found):
-            return found
+            return None if any(local_name(item) in TITLES for item in holder.iter()) else found
         holder = holder.getparent()
     return None
 
@@ -81,7 +82,7 @@ def _names(element: _Element) -> list[str]:
 
 
 def _block(reference: _Element) -> _Element:
-    """The outermost paragraph-like element around `reference` that is not a whole part of the document."""
+    """The paragraph-like element or the table row around `reference`."""
     found = reference
     for ancestor in reference.iterancestors():
         name = local_name(ancestor)
@@ -105,18 +106,19 @@ def _detach(element: _Element) -> None:
     parent.remove(element)
 
 
-def _insert(element: _Element, place: _Element, behind: _Element) -> None:
+def _insert(element: _Element, place: _Element, behind: _Element) -> _Element:
+    """Puts the note behind `behind`, and returns what the next note of `place` goes behind."""
+    if behind is place and local_name(place) in INSIDE:
+        # To the end of a list item or a section, which keeps it whole.
+        place.append(element)
+        return element
     if local_name(place) == "tr":
         row, cell = place.makeelement("tr"), place.makeelement("td")
-        row.append(cell)
         cell.append(element)
-        _insert_behind(row, behind if behind is place else next(behind.iterancestors(), behind))
-        return
-    # A note in a list item or a cell goes to its end, which keeps the list whole.
-    if behind is place and local_name(place) in INSIDE:
-        place.append(element)
-    else:
+        row.append(cell)
+        element = row
+    parent = behind.getparent()
+    if parent is not None:
         element.tail, behind.tail = behind.tail, None
-        parent = behind.getparent()
-        if parent is not None:
-            parent.insert(parent.index(behind) + 1, element)
+        parent.insert(parent.index(behind) + 1, element)
+    return element

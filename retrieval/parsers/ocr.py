@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from importlib import import_module
+from statistics import median_low
 from typing import Any, Final
 
 from longleaf.engine.errors import MissingExtra
@@ -44,4 +46,10 @@ def recognise(engine: Any, page: Any) -> list[Line]:
         lines.append(
             Line(text, min(across), max(across), height - max(down) + 0.2 * tall, round(tall / TALL))
         )
-    return join_rows(lines)
+    return join_rows(_even(lines))
+
+
+def _even(lines: list[Line]) -> list[Line]:
+    """The lines, with sizes near the median made equal: a box is tall or low by its letters."""
+    usual = median_low(line.size for line in lines) if lines else 0.0
+    return [replace(line, size=usual) if abs(line.size - usual) < 0.25 * usual else line for line in lines]

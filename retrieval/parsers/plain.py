@@ -20,6 +20,26 @@ MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 SAMPLE: Final = 128 * 1024
+WESTERN: Final = "cp1252"
+# What Western text is mistaken for, since the two share most letters.
+LATIN: Final = ("cp1250", "cp1254", "cp1257")
+# What text files are written in. Left to all it knows, the detector takes French for mac_latin2.
+LIKELY: Final = (
+    *(
+        WESTERN,
+        *LATIN,
+        "cp1251",
+        "cp1253",
+        "cp1255",
+        "cp1256",
+        "cp1258",
+        "cp874",
+        "koi8_r",
+        "koi8_u",
+        "cp866",
+    ),
+    *("iso8859_2", "iso8859_5", "iso8859_7", "cp932", "euc_jp", "iso2022_jp", "gb18030", "big5", "cp949"),
+)
 
 
 def read(job: Job, on_page: OnPage = ignore_pages) -> Text:
@@ -84,8 +104,12 @@ def guess(data: bytes) -> str:
 
     # The letters that tell one encoding from another may come late: sample lines that hold some.
     lines = [line for line in re.split(rb"(?<=\n)", data) if re.search(rb"[\x80-\xff]", line)]
-    best = from_bytes((b"".join(lines) or data)[:SAMPLE]).best()
-    return best.encoding if best is not None and _known(best.encoding) else "cp1252"
+    matches = list(from_bytes((b"".join(lines) or data)[:SAMPLE], cp_isolation=list(LIKELY)))
+    best = matches[0] if matches else None
+    western = next((match for match in matches if match.encoding == WESTERN), None)
+    if best is None or (best.encoding in LATIN and western and western.coherence > best.coherence - 0.05):
+        return WESTERN
+    return best.encoding if _known(best.encoding) else WESTERN
 
 
 def _known(encoding: str) -> bool:

@@ -1,9 +1,11 @@
 """A small OpenAI-compatible server for tests. Prints its port and serves until it is killed.
 
-`POST /control` sets how it behaves and forgets what was received; `GET /control` returns the requests received.
+`POST /control` sets how it behaves and forgets what was received; `GET /control` tells what was.
 
-reply: the text, sent word by word   fail: status codes of the next requests   hang: seconds before answering
-usage: whether usage is sent         refuse: argument names answered with 400  break_after: words before it hangs up
+reply: the text, sent word by word     fail: status codes of the next requests
+hang: seconds before answering         delay: seconds before each word
+usage: whether usage is sent           refuse: argument names answered with 400
+break_after: words before it hangs up
 """
 
 import json
@@ -28,14 +30,27 @@ class State:
         self.lock = threading.Lock()
         self.settings = dict(DEFAULTS)
         self.received = []
-        self.running = 0
+        self.running = set()
         self.most_running = 0
 
     def reset(self, settings):
         with self.lock:
             self.settings = {**DEFAULTS, **settings}
             self.received = []
+            self.running = set()
             self.most_running = 0
+
+    def begin(self, request):
+        with self.lock:
+            self.received.append(request)
+            self.running.add(id(request))
+            self.most_running = max(self.most_running, len(self.running))
+            fail = self.settings["fail"]
+            return self.settings, fail.pop(0) if fail else 200
+
+    def end(self, request):
+        with self.lock:
+            self.running.discard(id(request))
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -53,19 +68,14 @@ class Handler(BaseHTTPRequestHandler):
             self.state.reset(body)
             self.answer(200, {})
             return
-        with self.state.lock:
-            self.state.received.append({"body": body, "key": self.headers["Authorization"]})
-            self.state.running += 1
-            self.state.most_running = max(self.state.most_running, self.state.running)
-            settings = self.state.settings
-            status = settings["fail"].pop(0) if settings["fail"] else 200
+        self.request_now = {"body": body, "key": self.headers["Authorization"]}
+        settings, status = self.state.begin(self.request_now)
         try:
             self.complete(body, settings, status)
         except (BrokenPipeError, ConnectionResetError):
             pass
         finally:
-            with self.state.lock:
-                self.state.running -= 1
+            self.state.end(self.request_now)
 
     def complete(self, body, settings, status):
         time.sleep(settings["hang"])
@@ -100,6 +110,7 @@ class Handler(BaseHTTPRequestHandler):
             counts = {"prompt_tokens": 11, "completion_tokens": len(words), "total_tokens": 11 + len(words)}
             details = {"prompt_tokens_details": {"cached_tokens": 5}}
             self.send({"choices": [], "usage": {**counts, **details}})
+        self.state.end(self.request_now)  # before the client can know, and ask for more
         self.wfile.write(b"data: [DONE]\n\n")
 
     def send(self, data):

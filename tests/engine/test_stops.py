@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +28,7 @@ def cut(text, stops):
 @given(TEXT, STOPS, st.lists(st.integers(0, 30)))
 def test_result_does_not_depend_on_how_the_text_was_cut(text, stops, cuts):
     edges = [0, *sorted(min(edge, len(text)) for edge in cuts), len(text)]
-    pieces = [text[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [text[start:end] for start, end in pairwise(edges)]
     assert scan(pieces, stops) == cut(text, stops)
 
 

@@ -14,6 +14,7 @@ import traceback
 from pathlib import Path
 
 import chromadb  # noqa: F401 - paid once, before the forks
+import numpy as np
 from conftest import DIMENSIONS, Sample, build_sample
 
 from longleaf.memory.consistency import reconcile
@@ -21,6 +22,7 @@ from longleaf.memory.database import Database
 from longleaf.memory.documents import Documents
 from longleaf.memory.folder import LibraryFolder
 from longleaf.memory.lock import WriterLock
+from longleaf.memory.marker import _READ_ALL, OpenMarker
 from longleaf.memory.vectors import Vectors
 from longleaf.memory.words import Words
 
@@ -79,21 +81,35 @@ def check(path: Path) -> None:
     library = Library(path)
     documents, vectors = library.documents, library.vectors
     result = reconcile(documents, vectors)
-    assert result.missing == (), f"committed chunks without vectors: {result.missing[:3]}"
     assert documents.unfinished() == []
+    if result.missing:
+        # Chroma may be cut short while it writes HNSW's files, and is then empty.
+        assert set(result.missing) == documents.chunk_ids(), f"some chunks lack vectors: {result.missing[:3]}"
+        embed_all(library)
     assert vectors.ids() == documents.chunk_ids()
     assert reconcile(documents, vectors).clean
-    for document in documents.list()[-5:]:
+    for document in documents.list():
         seed = int(document.title.split()[1])
         version = documents.text(document.id).parser_version
         made = build_sample(seed, document.chunks, version)
         assert document == made.document
         assert documents.text(document.id) == made.text
         assert documents.chunks(document.id) == made.chunks
+        np.testing.assert_allclose(vectors.vectors(made.chunk_ids), made.vectors, rtol=1e-5)
         last = made.chunk_ids[-1]
         assert library.words.search([f"word{seed}x{document.chunks - 1}"], None, 1)[0][0] == last
         assert vectors.search(made.vectors[-1], None, 1)[0][0] == last
         assert vectors.search(made.vectors[-1], [document.id], 1)[0][0] == last
+    vectors.close()
+
+
+def embed_all(library: Library) -> None:
+    """What an application does with the chunks that `reconcile` names."""
+    for document in library.documents.list():
+        seed, version = int(document.title.split()[1]), library.documents.text(document.id).parser_version
+        made = build_sample(seed, document.chunks, version)
+        count = document.chunks
+        library.vectors.add(made.chunk_ids, made.vectors, [document.id] * count, [made.text.id] * count)
 
 
 def in_child(work, *arguments) -> int:
@@ -112,7 +128,15 @@ def in_child(work, *arguments) -> int:
         os._exit(code)
 
 
+def readable_by_fork(marker: OpenMarker) -> bool:
+    """`OpenMarker.readable` without a second of imports."""
+    sys.argv[1] = str(marker.folder)
+    _, status = os.waitpid(in_child(exec, _READ_ALL, {}), 0)
+    return status == 0
+
+
 def main(path: Path, rounds: int, seed: int) -> int:
+    OpenMarker.readable = readable_by_fork
     chance = random.Random(seed)
     for number in range(rounds):
         stop = STOPS[number] if number < len(STOPS) else None

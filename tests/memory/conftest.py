@@ -111,6 +111,7 @@ def build_sample(seed: int, chunks: int = 3, parser_version: str = "1") -> Sampl
         created_at=now,
     )
     vectors = np.random.default_rng(seed).normal(size=(chunks, DIMENSIONS)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return Sample(document, text, records, bodies, vectors)
 
 

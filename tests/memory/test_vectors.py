@@ -1,6 +1,7 @@
 """The vector index, embedded."""
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -205,6 +206,42 @@ def test_it_is_quiet(tmp_path, sample, caplog, capfd):
 def test_a_server_that_does_not_answer():
     with pytest.raises(DatabaseUnusable, match="setting `vectors`"):
         opened("http://127.0.0.1:1")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """An index large enough that Chroma has written HNSW's files, as a killed process leaves it."""
+    folder = tmp_path_factory.mktemp("written") / "chroma"
+    rows = np.random.default_rng(0).normal(size=(1500, DIMENSIONS)).astype(np.float32)
+    with opened(folder) as index:
+        for start in range(0, 1500, 500):
+            ids = [f"t:{n:06d}" for n in range(start, start + 500)]
+            index.add(ids, rows[start : start + 500], ["d"] * 500, ["t"] * 500)
+    (folder / "longleaf.open").write_text("1")
+    return folder
+
+
+@pytest.mark.parametrize("part", ["header.bin", "data_level0.bin", "index_metadata.pickle", "length.bin"])
+def test_an_index_cut_short_is_emptied(tmp_path, written, sample, caplog, part):
+    # A copy, because this process may still have the files mapped.
+    copy = shutil.copytree(written, tmp_path / "chroma")
+    (file,) = copy.glob(f"*/{part}")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+    with opened(copy) as index:
+        assert index.count() == 0
+        put(index, sample)
+        assert index.search(sample.vectors[0], None, 1)[0][0] == sample.chunk_ids[0]
+    assert "cut short" in caplog.text
+
+
+def test_an_index_that_a_kill_left_whole_is_kept(tmp_path, written, caplog):
+    copy = shutil.copytree(written, tmp_path / "chroma")
+
+    with opened(copy) as index:
+        assert index.count() == 1500
+    assert caplog.text == ""
+    assert not (copy / "longleaf.open").exists()
 
 
 def test_a_damaged_index(tmp_path, sample):

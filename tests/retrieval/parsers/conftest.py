@@ -15,7 +15,8 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 CONTAINER = (
     '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container" version="1.0"><rootfiles>'
-    '<rootfile full-path="book/package.opf" media-type="application/oebps-package+xml"/></rootfiles></container>'
+    '<rootfile full-path="book/package.opf" media-type="application/oebps-package+xml"/>'
+    "</rootfiles></container>"
 )
 STYLES = (
     f'<w:styles xmlns:w="{WORD}"><w:style w:styleId="H1"><w:name w:val="heading 1"/></w:style>'
@@ -30,9 +31,12 @@ Placed = tuple[float, float, float, str]
 def pdf_bytes(
     pages: Sequence[Sequence[Placed]], *, outline: Sequence[tuple[str, int]] = (), picture: bool = False
 ) -> bytes:
-    """A PDF with Helvetica text at given places; `outline` is (title, page from 1); `picture` fills pages with one."""
+    """A PDF with Helvetica text at given places. outline: (title, page from 1); picture: on each page."""
     count = len(pages)
-    objects = ["", f"<< /Type /Pages /Count {count} /Kids [{' '.join(f'{4 + 2 * n} 0 R' for n in range(count))}] >>"]
+    objects = [
+        "",
+        f"<< /Type /Pages /Count {count} /Kids [{' '.join(f'{4 + 2 * n} 0 R' for n in range(count))}] >>",
+    ]
     objects.append("<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>")
     image = 4 + 2 * count
     for number, lines in enumerate(pages):
@@ -48,8 +52,8 @@ def pdf_bytes(
         objects.append(f"<< /Length {len(content.encode('cp1252'))} >>\nstream\n{content}\nendstream")
     if picture:
         objects.append(
-            "<< /Type /XObject /Subtype /Image /Width 2 /Height 2 /ColorSpace /DeviceGray /BitsPerComponent 8 "
-            "/Length 4 >>\nstream\nABCD\nendstream"
+            "<< /Type /XObject /Subtype /Image /Width 2 /Height 2 /ColorSpace /DeviceGray "
+            "/BitsPerComponent 8 /Length 4 >>\nstream\nABCD\nendstream"
         )
     root = "<< /Type /Catalog /Pages 2 0 R >>"
     if outline:
@@ -59,7 +63,8 @@ def pdf_bytes(
         for at, (title, page) in enumerate(outline):
             following = f"/Next {first + at + 1} 0 R" if at + 1 < len(outline) else ""
             objects.append(
-                f"<< /Title ({title}) /Parent {first - 1} 0 R {following} /Dest [{2 + 2 * page} 0 R /XYZ 0 792 0] >>"
+                f"<< /Title ({title}) /Parent {first - 1} 0 R {following} "
+                f"/Dest [{2 + 2 * page} 0 R /XYZ 0 792 0] >>"
             )
     objects[0] = root
     out, offsets = io.BytesIO(b""), []
@@ -74,7 +79,9 @@ def pdf_bytes(
     return out.getvalue()
 
 
-def paragraph_lines(lines: Sequence[str], top: float = 700, left: float = 72, size: float = 10) -> list[Placed]:
+def paragraph_lines(
+    lines: Sequence[str], top: float = 700, left: float = 72, size: float = 10
+) -> list[Placed]:
     return [(left, top - 12 * at, size, line) for at, line in enumerate(lines)]
 
 
@@ -96,15 +103,19 @@ def docx_bytes(body: str, **parts: str | bytes) -> bytes:
     return zip_bytes(entries | {f"word/{name}.xml": content for name, content in parts.items()})
 
 
-def epub_bytes(chapters: dict[str, str | bytes], *, spine: Sequence[str] | None = None, **extra: str) -> bytes:
-    """An EPUB of XHTML bodies by name; `spine` gives another order; `extra` are further manifest media types."""
+def epub_bytes(
+    chapters: dict[str, str | bytes], *, spine: Sequence[str] | None = None, **extra: str
+) -> bytes:
+    """An EPUB of XHTML bodies by name. spine: another order; extra: other media types, by name."""
     items = "".join(
-        f'<item id="{name}" href="text/{name}.xhtml" media-type="{extra.get(name, "application/xhtml+xml")}"/>'
+        f'<item id="{name}" href="text/{name}.xhtml" '
+        f'media-type="{extra.get(name, "application/xhtml+xml")}"/>'
         for name in chapters
     )
     order = "".join(f'<itemref idref="{name}"/>' for name in (spine if spine is not None else chapters))
     package = (
-        '<package xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl.org/dc/elements/1.1/" version="3.0">'
+        '<package xmlns="http://www.idpf.org/2007/opf" version="3.0" '
+        'xmlns:dc="http://purl.org/dc/elements/1.1/">'
         f"<metadata><dc:title>The Book</dc:title></metadata><manifest>{items}</manifest>"
         f"<spine>{order}</spine></package>"
     )
@@ -124,7 +135,12 @@ def png_bytes() -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
     header = (1).to_bytes(4, "big") * 2 + b"\x08\0\0\0\0"
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0\0")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0\0"))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.fixture(name="write")

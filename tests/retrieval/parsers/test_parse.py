@@ -10,6 +10,7 @@ import textwrap
 import time
 
 import pytest
+
 from longleaf.engine.errors import MissingExtra
 from longleaf.retrieval.errors import DocumentError
 from longleaf.retrieval.parsers import Limits, parse
@@ -29,7 +30,7 @@ def refusal(path, **options):
 
 
 def test_records_what_was_parsed(write):
-    data = "Longleaf reads.\n".encode()
+    data = b"Longleaf reads.\n"
     parsed = parse(write("a.txt", data))
     assert (parsed.mime, parsed.parser, parsed.bytes) == ("text/plain", "text", len(data))
     assert parsed.sha256 == hashlib.sha256(data).hexdigest()
@@ -144,14 +145,16 @@ def test_entities_are_not_expanded(write, make, tmp_path):
     (tmp_path / "secret").write_text("the secret")
     laughs = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12))
     doctype = f'<!DOCTYPE html [<!ENTITY a0 "ha">{laughs}<!ENTITY x SYSTEM "file://{tmp_path}/secret">]>'
-    page = f"{doctype}<html xmlns='http://www.w3.org/1999/xhtml'><body><p>Before &a11; &x; after</p></body></html>"
+    body = "<body><p>Before &a11; &x; after</p></body>"
+    page = f"{doctype}<html xmlns='http://www.w3.org/1999/xhtml'>{body}</html>"
     parsed = parse(write("a.epub", make.epub({"a": page.encode()})))
     assert "secret" not in parsed.text.characters
     assert "haha" not in parsed.text.characters
     assert "Before" in parsed.text.characters
     assert "after" in parsed.text.characters
     word = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
-    body = f"{doctype}<w:document xmlns:w='{word}'><w:body><w:p><w:r><w:t>In &x;</w:t></w:r></w:p></w:body></w:document>"
+    body = "<w:body><w:p><w:r><w:t>In &x;</w:t></w:r></w:p></w:body>"
+    body = f"{doctype}<w:document xmlns:w='{word}'>{body}</w:document>"
     assert parse(write("a.docx", make.docx("", document=body))).text.characters == "In"
 
 
@@ -236,7 +239,7 @@ def test_a_child_that_hangs_is_killed(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is capped on Linux")
-def test_memory_is_capped(tmp_path, monkeypatch):
+def test_memory_is_capped(tmp_path, monkeypatch, make):
     module = worker(
         tmp_path,
         monkeypatch,
@@ -246,14 +249,14 @@ def test_memory_is_capped(tmp_path, monkeypatch):
         worker.main()
         """,
     )
-    data = b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog /Pages 2 0 R >>\nendobj\n2 0 obj\n<< /Type /Pages /Count 1 /Kids [3 0 R]"
-    data += b" >>\nendobj\n3 0 obj\n<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] >>\nendobj\n"
-    data += b"trailer << /Root 1 0 R >>\nstartxref\n0\n%%EOF"
+    data = make.pdf([make.lines(["Words."])])
     with pytest.raises(DocumentError, match=r"Limits\.memory_bytes"):
         read_in_child(Job("a.pdf", data, Limits(memory_bytes=2**29)), PDF, lambda *_: None, worker=module)
 
 
 def test_the_child_imports_little():
-    code = "import sys, longleaf.retrieval.parsers.worker; print([m for m in ('torch', 'chromadb', 'numpy') if m in sys.modules])"
+    heavy = "('torch', 'transformers', 'chromadb', 'numpy', 'lxml', 'pypdfium2')"
+    code = "import sys, longleaf.retrieval.parsers.worker as w\n"
+    code += f"print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
