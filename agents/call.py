@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from longleaf.agents.errors import RunStopped
 from longleaf.agents.reader import Deps
-from longleaf.engine.contract import Done, Failed, Request, Token
+from longleaf.engine.contract import Done, Event, Failed, Request, Token
 from longleaf.memory.records import StepRecord
 
 ATTEMPTS = 3
@@ -35,17 +36,19 @@ def call(
     for attempt in range(1, ATTEMPTS + 1):
         failures: dict[str, Failed] = {}
         streamed: set[str] = set()
-        for event in deps.engine.generate(waiting):
-            if isinstance(event, Token):
-                streamed.add(event.request_id)
-                if on_token:
-                    on_token(event.request_id, event.text)
-                continue
-            deps.runs.step(_step(run_id, node, chunks.get(event.request_id, ()), attempt, event))
-            if isinstance(event, Done):
-                replies[event.request_id] = event
-            else:
-                failures[event.request_id] = event
+        with _closing(deps.engine.generate(waiting)) as events:
+            for event in events:
+                if isinstance(event, Token):
+                    _check(deps)
+                    streamed.add(event.request_id)
+                    if on_token:
+                        on_token(event.request_id, event.text)
+                    continue
+                deps.runs.step(_step(run_id, node, chunks.get(event.request_id, ()), attempt, event))
+                if isinstance(event, Done):
+                    replies[event.request_id] = event
+                else:
+                    failures[event.request_id] = event
         if not failures:
             break
         for failure in failures.values():
@@ -53,8 +56,24 @@ def call(
             if not failure.transient or attempt == ATTEMPTS or shown:
                 raise failure.error
         waiting = [request for request in waiting if request.id in failures]
-        time.sleep(_BACKOFF_SECONDS * 2 ** (attempt - 1))
+        deps.stop.wait(_BACKOFF_SECONDS * 2 ** (attempt - 1))
+        _check(deps)
     return replies
+
+
+@contextmanager
+def _closing(events: Iterator[Event]) -> Iterator[Iterator[Event]]:
+    """Stop the engine where its events are not read to the end."""
+    try:
+        yield events
+    finally:
+        if isinstance(events, Generator):
+            events.close()
+
+
+def _check(deps: Deps) -> None:
+    if deps.stop.is_set():
+        raise RunStopped("The run was stopped.")
 
 
 def _step(run_id: str, node: str, chunk_ids: tuple[str, ...], attempt: int, event: Done | Failed) -> StepRecord:

@@ -54,9 +54,7 @@ def _read(state: ReadState, deps: Deps) -> ReadState:
         prompt.prefix,
     )
     replies = call(deps, state["run_id"], "read", [request], {}, lambda _, piece: emit(Wording(piece)))
-    passages = [
-        PassageState(chunk_id="", document_id=key, start=0, end=len(deps.shelf.text(key))) for key in chosen
-    ]
+    passages = [PassageState(chunk_id="", document_id=key, start=0, end=len(deps.shelf.text(key))) for key in chosen]
     return {"wording": replies["answer"].text.strip(), "passages": passages}
 
 
@@ -66,8 +64,8 @@ def _refuse_if_too_long(tokens: int, prompt: Prompt, state: ReadState, deps: Dep
     window = deps.engine.card.window
     if needed > window:
         raise WindowExceeded(
-            f"The text has {tokens} tokens and the question with its answer needs {needed - tokens} more; the window of "
-            f"{deps.engine.card.name} holds {window}. Use `--reader retrieve`, or a model with a longer window."
+            f"The text has {tokens} tokens and the question with its answer needs {needed - tokens} more; the window "
+            f"of {deps.engine.card.name} holds {window}. Use `--reader retrieve`, or a model with a longer window."
         )
 
 

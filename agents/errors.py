@@ -17,3 +17,7 @@ class NothingToRead(LongleafError):
 
 class RunEnded(LongleafError):
     """A run that is done cannot be resumed."""
+
+
+class RunStopped(LongleafError):
+    """The reader of a run went away; it is recorded as interrupted and can be resumed."""

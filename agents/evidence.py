@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from longleaf.agents.reader import Quote
 from longleaf.agents.state import EvidenceState, PassageState
 from longleaf.retrieval.quote import Checked, Source, check
-from longleaf.retrieval.search import Hits, Sentence
+from longleaf.retrieval.search import Hits, Sentence, at_ends
 from longleaf.retrieval.sentence import sentences, trimmed
 from longleaf.retrieval.shelf import Shelf
 from longleaf.retrieval.text import Span, Text
@@ -78,13 +78,37 @@ def adopt(found: Iterable[Checked], known: Sequence[EvidenceState], shelf: Shelf
     return _without_repeats(sorted(chosen + rest, key=lambda item: -item["score"]))
 
 
-def whole_sentences(text: Text, span: Span) -> Span:
-    """The smallest run of whole sentences that holds `span`."""
+def whole_sentences(text: Text, span: Span, neighbours: int = 0) -> Span:
+    """The smallest run of whole sentences that holds `span`, with as many `neighbours` of the paragraph either side."""
     first = text.characters.rfind("\n\n", 0, span.start) + 1
     last = text.characters.find("\n\n", span.end)
-    around = Span(max(0, first), len(text) if last < 0 else last)
-    held = [part for part in sentences(text.characters, around) if part.overlaps(span)]
-    return trimmed(text.characters, Span(held[0].start, held[-1].end)) if held else span
+    parts = list(sentences(text.characters, Span(first, len(text) if last < 0 else last)))
+    held = [index for index, part in enumerate(parts) if part.overlaps(span)]
+    if not held:
+        return span
+    start, end = max(0, held[0] - neighbours), min(len(parts) - 1, held[-1] + neighbours)
+    return trimmed(text.characters, Span(parts[start].start, parts[end].end))
+
+
+def reading(evidence: Sequence[EvidenceState], shelf: Shelf) -> str:
+    """What the model reasons over: each quote amid its neighbours, strongest at the ends, and the best quote last.
+
+    A small model looks at what stands before the question and little else: with the best quote there it names the
+    answer half as often again (docs/benchmarks.md).
+    """
+    blocks: list[str] = []
+    for item in at_ends(evidence):
+        text = shelf.text(item["document_id"])
+        block = _flat(text.slice(whole_sentences(text, Span(item["start"], item["end"]), neighbours=1)))
+        if block not in blocks:
+            blocks.append(block)
+    best = evidence[0]
+    last = _flat(shelf.text(best["document_id"]).slice(Span(best["start"], best["end"])))
+    return "\n\n".join([*(block for block in blocks if block != last), last])
+
+
+def _flat(characters: str) -> str:
+    return " ".join(characters.split())
 
 
 def quote(item: EvidenceState, shelf: Shelf) -> Quote:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from longleaf.engine.contract import Engine, Usage
@@ -136,13 +137,14 @@ Emit = Callable[[ReaderEvent], None]
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """What a reader works with. Never part of a graph's state."""
+    """What a reader works with. Never part of a graph's state. Once `stop` is set, calls end at their next token."""
 
     engine: Engine
     search: Search
     shelf: Shelf
     documents: Documents
     runs: Runs
+    stop: Event = field(default_factory=Event)
 
 
 class Reader(Protocol):

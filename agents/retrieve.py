@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from longleaf.agents.call import call
-from longleaf.agents.evidence import ENOUGH, adopt, candidates, checked, quote
+from longleaf.agents.evidence import ENOUGH, adopt, candidates, checked, quote, reading
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Deps, QuoteFound, Reading, Wording
 from longleaf.agents.state import PassageState, ReadState
 from longleaf.engine.contract import Request, Sampling
-from longleaf.retrieval.search import at_ends
 from longleaf.retrieval.text import Span
 
 if TYPE_CHECKING:
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
 _CANDIDATES = 24
 _EXTRACTED = 3
-_EXTRACT_TOKENS = 80
+_EXTRACT_TOKENS = 64
+_REASONED = 3
 
 
 class Retrieve:
@@ -49,9 +49,7 @@ def _search(state: ReadState, deps: Deps) -> ReadState:
     hits = deps.search.find(state["question"], state["document_ids"] or None)
     found = candidates(hits, _CANDIDATES)
     passages = [
-        PassageState(
-            chunk_id=hit.chunk_id, document_id=hit.document_id, start=hit.span.start, end=hit.span.end
-        )
+        PassageState(chunk_id=hit.chunk_id, document_id=hit.document_id, start=hit.span.start, end=hit.span.end)
         for hit in hits.passages[: state["passages_wanted"]]
     ]
     return {
@@ -89,7 +87,9 @@ def _extract(state: ReadState, deps: Deps) -> ReadState:
     for item in evidence:
         emit(QuoteFound(quote(item, deps.shelf)))
     lost = sum(outcome.status == "missing" for outcome in outcomes)
-    notes = [f"{lost} of {len(outcomes)} sentences the model gave as quotes are not in the text; dropped"] if lost else []
+    notes = (
+        [f"{lost} of {len(outcomes)} sentences the model gave as quotes are not in the text; dropped"] if lost else []
+    )
     return {"evidence": evidence, "notes": notes}
 
 
@@ -98,10 +98,9 @@ def _reason(state: ReadState, deps: Deps) -> ReadState:
 
     emit = get_stream_writer()
     prompt = load("reason")
-    quotes = [quote(item, deps.shelf).text for item in at_ends(state["evidence"][:_REASONED])]
     request = Request(
         "answer",
-        prompt.messages(quotes="\n".join(f"- {' '.join(text.split())}" for text in quotes), question=state["question"]),
+        prompt.messages(quotes=reading(state["evidence"][:_REASONED], deps.shelf), question=state["question"]),
         Sampling(max_tokens=state["answer_tokens"], stop=("\n\n",), seed=state["seed"]),
         prompt.prefix,
     )
@@ -114,6 +113,3 @@ def _reason(state: ReadState, deps: Deps) -> ReadState:
         lambda _, piece: emit(Wording(piece)),
     )
     return {"wording": replies["answer"].text.strip()}
-
-
-_REASONED = 3

@@ -11,9 +11,11 @@ import json
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, cast
 
 from longleaf.agents.errors import NothingToRead, QuestionEmpty, RunEnded
 from longleaf.agents.evidence import quote
@@ -26,6 +28,10 @@ from longleaf.engine.contract import Usage
 from longleaf.engine.errors import LongleafError
 from longleaf.memory.records import ClaimRecord, DocumentRecord, QuoteRecord, RunRecord
 
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.graph.state import CompiledStateGraph
+
 NOT_FOUND = "Not found in the document."
 
 
@@ -36,7 +42,7 @@ def start(ask: Ask, deps: Deps, checkpointer: Any) -> Iterator[ReaderEvent | Ans
     then recorded as failed or interrupted, with its steps.
     """
     if not ask.question.strip():
-        raise QuestionEmpty("The question is empty. Ask something, for example: longleaf ask FILE \"What is …?\"")
+        raise QuestionEmpty('The question is empty. Ask something, for example: longleaf ask FILE "What is …?"')
     chosen = reader(ask.reader)
     _documents(ask.document_ids, deps)
     settings = {"budget": asdict(ask.budget), "seed": ask.seed}
@@ -68,13 +74,12 @@ def resume(run_id: str, deps: Deps, checkpointer: Any) -> Iterator[ReaderEvent |
 
 
 def _run(record: RunRecord, deps: Deps, checkpointer: Any) -> Iterator[ReaderEvent | Answer]:
+    deps = replace(deps, stop=Event())
     graph = reader(record.reader).build(deps, checkpointer)
-    config = {"configurable": {"thread_id": record.id}}
+    config: RunnableConfig = {"configurable": {"thread_id": record.id}}
     begun = bool(graph.get_state(config).next)
     try:
-        yield from graph.stream(
-            None if begun else _input(record), config, stream_mode="custom", durability="sync"
-        )
+        yield from _events(graph, None if begun else _input(record), config, deps.stop)
         answer = _answer(record, graph.get_state(config).values, deps)
     except LongleafError as error:
         deps.runs.finish(record.id, "failed", str(error), None)
@@ -89,6 +94,36 @@ def _run(record: RunRecord, deps: Deps, checkpointer: Any) -> Iterator[ReaderEve
     with suppress(NotImplementedError):  # not every checkpointer can; a finished thread is then only unused space
         checkpointer.delete_thread(record.id)
     yield answer
+
+
+def _events(
+    graph: CompiledStateGraph[Any, Any, Any, Any], given: ReadState | None, config: RunnableConfig, stop: Event
+) -> Iterator[ReaderEvent]:
+    """Run the graph and yield its events.
+
+    It runs in a thread of its own, because LangGraph lets a step end before it gives way to Ctrl-C or `close`, and a
+    step may be minutes of a model's work: so the wait is here, where it can be left and the model told to stop.
+    """
+    events: SimpleQueue[ReaderEvent | BaseException | None] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            for event in graph.stream(given, config, stream_mode="custom", durability="sync"):
+                events.put(cast(ReaderEvent, event))
+            events.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            events.put(error)
+
+    thread = Thread(target=work, name=f"longleaf-run-{config['configurable']['thread_id'][:8]}")
+    thread.start()
+    try:
+        while (event := events.get()) is not None:
+            if isinstance(event, BaseException):
+                raise event
+            yield event
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _input(record: RunRecord) -> ReadState:
@@ -130,17 +165,20 @@ def _answer(record: RunRecord, state: dict[str, Any], deps: Deps) -> Answer:
     )
 
 
-def _coverage(
-    record: RunRecord, state: dict[str, Any], deps: Deps, text: str, quotes: Sequence[Quote]
-) -> Coverage:
+def _coverage(record: RunRecord, state: dict[str, Any], deps: Deps, text: str, quotes: Sequence[Quote]) -> Coverage:
     documents = _documents(record.document_ids, deps)
-    called = any(step.status == "done" for step in deps.runs.steps(record.id))
+    # A passage is read where a call that ended well held its chunk, or all there is (`direct` names no chunks).
+    done = [step.chunk_ids for step in deps.runs.steps(record.id) if step.status == "done"]
+    shown = {"" for _ in done} | {key for chunk_ids in done for key in chunk_ids}
     parts = tuple(
-        Read(item["document_id"], item["start"], item["end"], "read" if called else "skimmed")
+        Read(item["document_id"], item["start"], item["end"], "read" if item["chunk_id"] in shown else "skimmed")
         for item in state.get("passages", [])
     )
     notes = [
-        f"{document.title}: {error}" for document in documents if document.status == "partial" for error in document.errors
+        f"{document.title}: {error}"
+        for document in documents
+        if document.status == "partial"
+        for error in document.errors
     ]
     notes += state.get("notes", [])
     words = unsupported(text, [item.text for item in quotes], record.question) if quotes else []
@@ -187,7 +225,11 @@ def from_json(plain: dict[str, Any]) -> Answer:
 def ask_of(record: RunRecord) -> Ask:
     """The question a run was started with."""
     return Ask(
-        record.question, record.document_ids, record.reader, Budget(**record.settings["budget"]), record.settings["seed"]
+        record.question,
+        record.document_ids,
+        record.reader,
+        Budget(**record.settings["budget"]),
+        record.settings["seed"],
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_FIGURE_OR_NAME = re.compile(r"\d+(?:[.,]\d+)*|(?<![.!?]\s)(?<!^)\b[A-Z][\w'-]+")
+_FIGURE = r"\d+(?:[.,]\d+)*"
+_FIGURE_OR_WORD = re.compile(rf"{_FIGURE}|(?<![.!?]\s)(?<!^)\b[^\W\d_][\w'-]+")
 
 
 def unsupported(wording: str, quotes: Sequence[str], question: str) -> list[str]:
@@ -15,5 +16,16 @@ def unsupported(wording: str, quotes: Sequence[str], question: str) -> list[str]
     a paraphrase is allowed, a new figure or name is not.
     """
     held = " ".join([*quotes, question]).casefold()
-    found = (match.group() for match in _FIGURE_OR_NAME.finditer(wording))
-    return list(dict.fromkeys(word for word in found if not re.search(rf"\b{re.escape(word.casefold())}\b", held)))
+    figures = set(re.findall(_FIGURE, held))
+    new = [
+        word
+        for word in map(_bare, _FIGURE_OR_WORD.findall(wording))
+        if (word[0].isdigit() and word not in figures)
+        or (word[0].isupper() and not re.search(rf"\b{re.escape(word.casefold())}\b", held))
+    ]
+    return list(dict.fromkeys(new))
+
+
+def _bare(word: str) -> str:
+    """A name without the possessive or the closing quotation mark behind it."""
+    return word.rstrip("'-").removesuffix("'s")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -48,12 +49,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 def main() -> None:
     """Entry point. Turns our errors into one message and an exit code."""
     from longleaf.engine.errors import LongleafError
+    from longleaf.printable import printable
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows few characters gets the answer all the same
     logging.basicConfig(level=os.environ.get("LONGLEAF_LOG", "ERROR").upper(), format="%(name)s: %(message)s")
     try:
         app()
     except LongleafError as error:
-        sys.stderr.write(f"longleaf: {error}\n")
+        sys.stderr.write(f"longleaf: {printable(str(error))}\n")
         raise SystemExit(FAILED) from None
     except KeyboardInterrupt:
         sys.stderr.write("\nlongleaf: stopped.\n")
@@ -103,7 +108,8 @@ def _library(
 @app.command(epilog=EPILOG)
 def ask(
     words: Annotated[
-        list[str], typer.Argument(metavar="[FILE|ID]... QUESTION", help="What to read (default: all), then the question.")
+        list[str],
+        typer.Argument(metavar="[FILE|ID]... QUESTION", help="What to read (default: all), then the question."),
     ],
     reader: Annotated[str | None, typer.Option(help="retrieve or direct.")] = None,
     model: Annotated[str | None, typer.Option(help="The reading model; see `longleaf models list`.")] = None,
@@ -114,11 +120,14 @@ def ask(
     settings: SetOption = None,
 ) -> None:
     """Ask a question of files, of documents in the library, or of all of them."""
+    from longleaf.printable import printable
+
     *sources, question = words
     given = {key: value for key, value in {"name": model, "base_url": base_url}.items() if value is not None}
     with _library(library, settings, quiet=as_json, extra={"model": given} if given else None) as opened:
         if not sources and _is_file(question):
-            raise typer.BadParameter(f'{question} is a file. What is the question? longleaf ask {question} "…"')
+            name = printable(question)
+            raise typer.BadParameter(f'{name} is a file. What is the question? longleaf ask {name} "…"')
         documents = [
             opened.add(source, ocr=ocr).id if _is_path(source) else opened.get(source).id for source in sources
         ]
@@ -137,6 +146,7 @@ def add(
     """Add files to the library. One that cannot be read is named, and the others are added."""
     from longleaf.engine.errors import LongleafError
     from longleaf.memory.errors import LibraryBusy
+    from longleaf.printable import printable
     from longleaf.render import document_json, document_line
 
     failed = 0
@@ -149,7 +159,7 @@ def add(
                 raise
             except LongleafError as error:
                 failed += 1
-                typer.echo(f"longleaf: {error}", err=True)
+                typer.echo(f"longleaf: {printable(str(error))}", err=True)
                 continue
             added.append(record)
             if not as_json:
@@ -185,6 +195,7 @@ def show_(
     settings: SetOption = None,
 ) -> None:
     """Show a document: what was read of it, its chunks, its text."""
+    from longleaf.printable import printable
     from longleaf.render import chunks_table, document_json, document_page, show
 
     with _library(library, settings, quiet=True) as opened:
@@ -200,7 +211,7 @@ def show_(
                 value["text"] = opened.text(record.id).characters
             typer.echo(json.dumps(value, indent=2))
         elif text:
-            typer.echo(opened.text(record.id).characters)
+            typer.echo(printable(opened.text(record.id).characters))
         elif chunks:
             show(chunks_table(opened.chunks(record.id), opened.text(record.id)))
         else:
@@ -214,9 +225,11 @@ def remove(
     settings: SetOption = None,
 ) -> None:
     """Remove documents from the library. The files they came from are not touched."""
+    from longleaf.printable import printable
+
     with _library(library, settings) as opened:
         for document in documents:
-            typer.echo(f"removed {opened.remove(document).title}")
+            typer.echo(f"removed {printable(opened.remove(document).title)}")
 
 
 @app.command()
@@ -298,7 +311,7 @@ def runs_resume(
 ) -> None:
     """Go on with a run that was stopped."""
     with _library(library, settings, quiet=as_json) as opened:
-        _show(opened, lambda: opened.resume(run), as_json)
+        _show(opened, lambda: opened.resume(run), as_json, run)
 
 
 @models_app.command("list")
@@ -338,17 +351,21 @@ def models_remove(
         typer.echo(f"removed {name}")
 
 
-def _show(library: Library, events: Callable[[], Iterator[AnswerEvent]], as_json: bool) -> None:
+def _show(
+    library: Library, events: Callable[[], Iterator[AnswerEvent]], as_json: bool, resumed: str | None = None
+) -> None:
     """Print an answer as it comes, and exit by whether there is one."""
     from longleaf.agents.run import to_json
     from longleaf.render import Printer
 
     printer = Printer(library, quiet=as_json)
+    before = {record.id for record in library.runs(1)}
     try:
-        answer = printer.follow(events())
+        with closing(cast("Generator[AnswerEvent]", events())) as following:
+            answer = printer.follow(following)
     except KeyboardInterrupt:
-        newest = library.runs(1)
-        hint = f" Go on with: longleaf runs resume {newest[0].id[:12]}" if newest else ""
+        stopped = [library.run(resumed)[0]] if resumed else [run for run in library.runs(1) if run.id not in before]
+        hint = f" Go on with: longleaf runs resume {stopped[0].id[:12]}" if stopped else ""
         typer.echo(f"\nlongleaf: stopped.{hint}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
@@ -361,11 +378,18 @@ def _show(library: Library, events: Callable[[], Iterator[AnswerEvent]], as_json
 
 def _is_path(word: str) -> bool:
     """Whether a word names a file rather than a document: it is there, or it looks like one that should be."""
-    return Path(word).expanduser().exists() or os.sep in word or bool(Path(word).suffix)
+    return _there(word) is not None or os.sep in word or bool(Path(word).suffix)
 
 
 def _is_file(word: str) -> bool:
+    place = _there(word)
+    return place is not None and place.is_file()
+
+
+def _there(word: str) -> Path | None:
+    """The file or folder of this name, if there is one. A question may be longer than a name can be, or begin with ~."""
     try:
-        return Path(word).expanduser().is_file()
-    except OSError:  # a question may be longer than a file's name can be
-        return False
+        place = Path(word).expanduser()
+        return place if place.exists() else None
+    except (OSError, RuntimeError, ValueError):
+        return None

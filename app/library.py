@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -63,10 +64,10 @@ class Library:
         overrides: Mapping[str, Any] | None = None,
         on_progress: OnProgress | None = None,
     ) -> Library:
-        """Open the library in `path` (default: `LONGLEAF_LIBRARY`, else `~/.longleaf`); it is made when first written to.
+        """Open the library in `path` (default: `LONGLEAF_LIBRARY`, else `~/.longleaf`).
 
-        `overrides` are settings that win over `library.toml` and the environment, as a nested mapping. Raises
-        `SettingsInvalid`.
+        It is made when first written to. `overrides` are settings that win over `library.toml` and the environment, as
+        a nested mapping. Raises `SettingsInvalid`.
         """
         return cls(load(path, overrides), on_progress)
 
@@ -79,14 +80,14 @@ class Library:
         """
         from longleaf.retrieval.parsers import parse
 
-        file = Path(path).expanduser()
+        file = _expanded(path)
         if not again and file.is_file() and self.folder.exists():
             known = self.documents.find(_sha256(file))
             if known is not None:
                 return known
         self._report("reading", 0, 0)
         parsed = parse(file, on_page=lambda done, total: self._report("reading", done, total), ocr=ocr)
-        return self._index.add(parsed, file.name, self._report)
+        return self._index.add(parsed, os.fsencode(file.name).decode(errors="replace"), self._report)
 
     def list(self) -> list[DocumentRecord]:
         """All documents, oldest first; none where there is no library yet."""
@@ -304,6 +305,13 @@ class Library:
         with self._asking:
             deps = Deps(self.engine, self.search, self._shelf, self.documents, self._runs)
             yield from run(deps, self._checkpointer)
+
+
+def _expanded(path: Path | str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # ~name, and nobody has that name: then it is a file's name
+        return Path(path)
 
 
 def _last(events: Iterator[AnswerEvent]) -> Answer:

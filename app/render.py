@@ -16,6 +16,7 @@ from rich.text import Text as Line
 
 from longleaf.agents.reader import Answer, Quote, Reading, Wording
 from longleaf.memory.errors import DocumentMissing
+from longleaf.printable import printable
 
 if TYPE_CHECKING:
     from longleaf.doctor import Check
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 _SHORT = 12
 _STAGES = {"chunk": "cutting into chunks", "embed": "embedding", "write": "writing"}
 _MARKS = {"verified": "✓", "stitched": "≈", "misattributed": "!", "missing": "✗"}
+
+
+def _line(text: str, style: str = "") -> Line:
+    """A line of data: no markup, no emoji codes, nothing that steers a terminal."""
+    return Line(printable(text), style=style)
 
 
 def show(what: RenderableType) -> None:
@@ -43,7 +49,7 @@ class Progress:
         self._plain = None if quiet or console.is_terminal else console
         self._bars = Bars(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -60,10 +66,10 @@ class Progress:
         if what != self._what:
             self._what = what
             if self._plain:
-                self._plain.print(what, style="dim", highlight=False)
+                self._plain.print(_line(what, "dim"))
             if self._task is not None:
                 self._bars.remove_task(self._task)
-            self._task = self._bars.add_task(what, total=total or None)
+            self._task = self._bars.add_task(printable(what), total=total or None)
         if self._task is not None:
             self._bars.update(self._task, completed=done, total=total or None)
 
@@ -101,31 +107,32 @@ class Printer:
             if isinstance(event, Reading):
                 self._err.print(f"reading passage {event.chunk} of {event.of} ({event.tokens} tokens)", style="dim")
             elif isinstance(event, Wording):
-                sys.stdout.write(event.text if self._streamed else event.text.lstrip())
+                piece = printable(event.text if self._streamed else event.text.lstrip())
+                sys.stdout.write(piece)
                 sys.stdout.flush()
-                self._streamed = True
+                self._streamed = self._streamed or bool(piece)
         raise AssertionError("a run ended without an answer")
 
     def answer(self, answer: Answer) -> None:
         """Print what comes after the wording: quotes with pages, coverage, usage."""
         if not self._streamed:
-            self._out.print(answer.text, markup=False)
+            self._out.print(_line(answer.text))
         several = len({quote.document_id for quote in answer.quotes}) > 1
         for number, quote in enumerate(answer.quotes, 1):
             self._out.print()
             self._out.print(self._head(number, quote, several))
-            body = Line(" ".join(quote.text.split()), style="italic" if self._out.is_terminal else "")
+            body = _line(" ".join(quote.text.split()), style="italic" if self._out.is_terminal else "")
             self._out.print(Padding(body, (0, 0, 0, 4)))
         self._out.print()
         for note in answer.coverage.notes:
-            self._out.print(Line(f"note: {note}", style="yellow"))
-        self._out.print(Line(_costs(answer), style="dim"))
+            self._out.print(_line(f"note: {note}", style="yellow"))
+        self._out.print(_line(_costs(answer), style="dim"))
 
     def _head(self, number: int, quote: Quote, several: bool) -> Line:
         self._look_up(quote.document_id)
         where = f"{self._unit[quote.document_id]} {quote.page}"
         if several:
-            where = f"{self._titles[quote.document_id]}, {where}"
+            where = f"{printable(self._titles[quote.document_id])}, {where}"
         by = "chosen by the model" if quote.by == "model" else "found by search"
         return Line.assemble(
             (f"[{number}] ", "bold"), (where, "bold cyan"), (f"  {_MARKS[quote.status]} {quote.status}, {by}", "dim")
@@ -154,7 +161,7 @@ def _costs(answer: Answer) -> str:
 def document_line(record: DocumentRecord) -> str:
     pages = f"{record.pages} {record.unit}{'s' if record.pages != 1 else ''}"
     line = f"{record.id[:_SHORT]}  {record.title}  ({pages}, {record.chunks} chunks)"
-    return line if record.status == "whole" else f"{line}  PARTIAL: {'; '.join(record.errors)}"
+    return printable(line if record.status == "whole" else f"{line}  PARTIAL: {'; '.join(record.errors)}")
 
 
 def documents_table(documents: Sequence[DocumentRecord]) -> Table:
@@ -162,7 +169,7 @@ def documents_table(documents: Sequence[DocumentRecord]) -> Table:
     for record in documents:
         added = record.added_at.strftime("%Y-%m-%d %H:%M")
         table.add_row(
-            record.id[:_SHORT], Line(record.title), str(record.pages), str(record.chunks), record.status, added
+            record.id[:_SHORT], _line(record.title), str(record.pages), str(record.chunks), record.status, added
         )
     return table
 
@@ -180,9 +187,9 @@ def document_page(record: DocumentRecord, text: Text) -> RenderableType:
         "status": record.status,
         "errors": "\n".join(record.errors) or "none",
     }.items():
-        facts.add_row(name, Line(value))
+        facts.add_row(name, _line(value))
     outline = [
-        Line(f"{'  ' * (heading.level - 1)}{' '.join(text.characters[heading.start : heading.end].split())}")
+        _line(f"{'  ' * (heading.level - 1)}{' '.join(text.characters[heading.start : heading.end].split())}")
         for heading in text.headings[:200]
     ]
     return Group(facts, Line(), *outline) if outline else facts
@@ -193,7 +200,7 @@ def chunks_table(chunks: Sequence[ChunkRecord], text: Text) -> Table:
     for part in chunks:
         pages = f"{part.page_start}" if part.page_start == part.page_end else f"{part.page_start}-{part.page_end}"
         begins = " ".join(text.characters[part.start : part.start + 200].split())[:70]
-        table.add_row(str(part.ordinal), f"{part.start}-{part.end}", pages, str(part.tokens), Line(begins))
+        table.add_row(str(part.ordinal), f"{part.start}-{part.end}", pages, str(part.tokens), _line(begins))
     return table
 
 
@@ -201,13 +208,13 @@ def runs_table(records: Sequence[RunRecord]) -> Table:
     table = _table("id", "asked", "reader", "status", "question")
     for record in records:
         asked = record.started_at.strftime("%Y-%m-%d %H:%M")
-        table.add_row(record.id[:_SHORT], asked, record.reader, record.status, Line(record.question))
+        table.add_row(record.id[:_SHORT], asked, record.reader, record.status, _line(record.question))
     return table
 
 
 def run_page(record: RunRecord, steps: Sequence[StepRecord]) -> RenderableType:
-    head = Line(f"{record.question}\n", style="bold")
-    state = Line(f"{record.status} · {record.reader} · {record.model} · {record.id}")
+    head = _line(f"{record.question}\n", style="bold")
+    state = _line(f"{record.status} · {record.reader} · {record.model} · {record.id}")
     table = _table("step", "node", "chunks", "attempt", "in", "cached", "out", "seconds", "status")
     for step in steps:
         chunks = ", ".join(key.rpartition(":")[2] for key in step.chunk_ids)
@@ -220,15 +227,15 @@ def run_page(record: RunRecord, steps: Sequence[StepRecord]) -> RenderableType:
             str(step.cached_tokens),
             str(step.generated_tokens),
             f"{step.seconds:.2f}",
-            Line(step.error or step.status),
+            _line(step.error or step.status),
         )
     parts: list[RenderableType] = [head, state, table]
     if record.stop_reason:
-        parts.append(Line(f"stopped: {record.stop_reason}. Go on with: longleaf runs resume {record.id[:_SHORT]}"))
+        parts.append(_line(f"stopped: {record.stop_reason}. Go on with: longleaf runs resume {record.id[:_SHORT]}"))
     if record.answer:
-        parts += [Line(), Line(record.answer["text"], style="bold")]
+        parts += [Line(), _line(record.answer["text"], style="bold")]
         for claim in record.answer["claims"]:
-            parts += [Line(f"  p. {item['page']}  {' '.join(item['text'].split())}") for item in claim["quotes"]]
+            parts += [_line(f"  p. {item['page']}  {' '.join(item['text'].split())}") for item in claim["quotes"]]
     return Group(*parts)
 
 
@@ -236,12 +243,12 @@ def models_table(installed: Sequence[InstalledModel], known: Sequence[CatalogEnt
     table = _table("name", "kind", "here", "MB", "licence", "source")
     for model in installed:
         table.add_row(
-            Line(model.name + (" (default)" if model.default else "")),
+            _line(model.name + (" (default)" if model.default else "")),
             model.kind,
             "yes",
             f"{model.size / 1e6:.0f}",
             model.licence or "not stated",
-            Line(model.source),
+            _line(model.source),
         )
     here = {model.name for model in installed}
     for entry in known:
@@ -254,7 +261,7 @@ def checks_table(checks: Sequence[Check]) -> Table:
     table = _table("", "what", "state", "to fix")
     for check in checks:
         mark = {"ok": "✓", "optional": "·", "missing": "✗"}[check.state]
-        table.add_row(mark, check.what, Line(check.detail), Line(check.fix))
+        table.add_row(mark, check.what, _line(check.detail), _line(check.fix))
     return table
 
 

@@ -11,9 +11,9 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from longleaf.errors import SettingsInvalid
@@ -40,6 +40,12 @@ class ChunkSettings(_Section):
     overlap: int = Field(32, ge=0, description="Tokens of the chunk before that lead a chunk in.")
     least: int = Field(60, ge=0, description="A heading ends a chunk that has at least this many tokens.")
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.overlap >= self.tokens or self.least > self.tokens:
+            raise ValueError(f"overlap ({self.overlap}) must be below tokens ({self.tokens}), least ({self.least}) within")
+        return self
+
 
 class SearchSettings(_Section):
     candidates: int = Field(30, ge=1, description="Passages taken by words and by vectors each.")
@@ -60,7 +66,12 @@ class Settings(BaseSettings):
     """All settings. `load` makes one."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LONGLEAF_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+        env_prefix="LONGLEAF_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        hide_input_in_errors=True,  # it may be a key
     )
 
     library: Path = Field(Path("~/.longleaf"), description="The library's folder.")
@@ -82,7 +93,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         given = init_settings()
-        return init_settings, env_settings, _TomlFile(settings_cls, Path(given["library"]).expanduser() / "library.toml")
+        return (
+            init_settings,
+            env_settings,
+            _TomlFile(settings_cls, Path(given["library"]).expanduser() / "library.toml"),
+        )
 
 
 class _TomlFile(PydanticBaseSettingsSource):
@@ -111,13 +126,21 @@ def load(library: Path | str | None = None, overrides: Mapping[str, Any] | None 
     Raises `SettingsInvalid`.
     """
     folder = Path(library or os.environ.get("LONGLEAF_LIBRARY") or "~/.longleaf").expanduser()
+    origin = f"It comes from --set, a LONGLEAF_ variable or {folder / 'library.toml'}."
+    if strangers := _unknown_variables():
+        raise SettingsInvalid(f"A setting cannot be used: {', '.join(strangers)}: there is no such section. {origin}")
     try:
         return Settings(**{**(overrides or {}), "library": folder})
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise SettingsInvalid(
-            f"A setting cannot be used: {faults}. It comes from --set, a LONGLEAF_ variable or {folder / 'library.toml'}."
-        ) from error
+        raise SettingsInvalid(f"A setting cannot be used: {faults}. {origin}") from error
+
+
+def _unknown_variables() -> list[str]:
+    """Variables that can only be meant for a section, and name none: pydantic-settings passes over these."""
+    sections = {name.upper() for name in Settings.model_fields}
+    given = (name for name in os.environ if name.upper().startswith("LONGLEAF_") and "__" in name)
+    return sorted(name for name in given if name.upper().removeprefix("LONGLEAF_").partition("__")[0] not in sections)
 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:

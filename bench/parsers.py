@@ -72,9 +72,7 @@ def libraries(folder: Path) -> list[dict[str, Any]]:
         reference = words(parse(folder / REFERENCES[name]).text.characters) if name in REFERENCES else None
         for library, version, read in readers():
             data = (folder / name).read_bytes()
-            seconds, pages = timed(
-                lambda read=read, data=data: read(data), 1 if name.startswith("zsh") else ROUNDS
-            )
+            seconds, pages = timed(lambda read=read, data=data: read(data), 1 if name.startswith("zsh") else ROUNDS)
             row = {
                 "library": library,
                 "version": version,
@@ -147,9 +145,7 @@ def formats(folder: Path) -> list[dict[str, Any]]:
     for printed, reference in REFERENCES.items():
         texts = [parse(folder / name).text.characters for name in (printed, reference)]
         shared = [LINK.sub("", CONTENTS_NUMBER.sub(r"\1", text)) for text in texts]
-        lists = [
-            (count, [words(text) for text in pair]) for count, pair in (("raw", texts), ("shared", shared))
-        ]
+        lists = [(count, [words(text) for text in pair]) for count, pair in (("raw", texts), ("shared", shared))]
         lists.append(("letters", [[word for word in found if not word.isdigit()] for found in lists[1][1]]))
         for count, (first, second) in lists:
             common = in_order(first, second)

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from report import read_lines, shared_data, write
 
 from longleaf import Answer, Library
 from longleaf.retrieval.search import bm25
-from report import read_lines, shared_data, write
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,7 @@ def read(library: Library, chosen: Set, ids: dict[str, str], count: int) -> tupl
         tally.by_model += sum(quote.by == "model" for quote in answer.quotes[:1])
         tally.quotes += len(answer.quotes)
         tally.verbatim += sum(
-            library.text(quote.document_id).characters[quote.start : quote.end] == quote.text
-            for quote in answer.quotes
+            library.text(quote.document_id).characters[quote.start : quote.end] == quote.text for quote in answer.quotes
         )
         rows.append({"question": item.question, "gold": item.answers, "answer": answer.text, "hits": hits})
         if number % 25 == 0:
@@ -199,22 +198,32 @@ def main() -> None:
                 recall = search_recall(library, questions, ids, (1, 5))
                 target = f">= {base:.1%}" if questions.name == "xquad" else f">= {base + 0.10:.1%}"
                 size = len(questions.items)
-                rows.append((f"{questions.name} recall@5 ({size} questions)", f"{recall[5]:.1%}", f"{base:.1%}", target))
-                rows.append((f"{questions.name} recall@1", f"{recall[1]:.1%}", f"{baseline_recall(questions, 1):.1%}", ""))
+                rows.append(
+                    (f"{questions.name} recall@5 ({size} questions)", f"{recall[5]:.1%}", f"{base:.1%}", target)
+                )
+                rows.append(
+                    (f"{questions.name} recall@1", f"{recall[1]:.1%}", f"{baseline_recall(questions, 1):.1%}", "")
+                )
                 print("\n".join(str(row) for row in rows[-2:]), flush=True)
                 tally, answers = read(library, questions, ids, chosen.questions)
                 details[questions.name] = {"tally": tally.__dict__, "answers": answers}
                 quotes, verbatim = quotes + tally.quotes, verbatim + tally.verbatim
                 goals = (">= 75%", ">= 90%", ">= 35%") if questions.name == "xquad" else ("", "", "")
-                for what, value, goal in zip(("first", "three", "wording"), (tally.first, tally.three, tally.wording), goals, strict=True):
+                for what, value, goal in zip(
+                    ("first", "three", "wording"), (tally.first, tally.three, tally.wording), goals, strict=True
+                ):
                     label = {
                         "first": "first quote holds the answer",
                         "three": "one of the first three quotes does",
                         "wording": "the model's wording does",
                     }[what]
-                    rows.append((f"{questions.name}: {label} (n={tally.asked})", f"{value / tally.asked:.1%}", "", goal))
+                    rows.append(
+                        (f"{questions.name}: {label} (n={tally.asked})", f"{value / tally.asked:.1%}", "", goal)
+                    )
                 rows.append((f"{questions.name}: said 'not found'", f"{tally.not_found / tally.asked:.1%}", "", ""))
-                rows.append((f"{questions.name}: seconds a question, mean", f"{tally.seconds / tally.asked:.1f}", "", ""))
+                rows.append(
+                    (f"{questions.name}: seconds a question, mean", f"{tally.seconds / tally.asked:.1f}", "", "")
+                )
     rows.append(("displayed quotes verbatim at their offsets", f"{verbatim} of {quotes}", "", "100%"))
     write("reading", rows, details)
 

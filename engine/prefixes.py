@@ -64,9 +64,7 @@ class PrefixStore:
         if not 0 < whole <= self._capacity:
             return
         array = np.asarray(ids[:whole], dtype=np.int64)
-        covered = [
-            key for key, (held, _) in self._entries.items() if _common_length(held, array) == len(held)
-        ]
+        covered = [key for key, (held, _) in self._entries.items() if _common_length(held, array) == len(held)]
         for key in covered:
             del self._entries[key]
         self._entries[array.tobytes()] = (array, tuple((k[:, :, :whole], v[:, :, :whole]) for k, v in layers))

@@ -18,9 +18,7 @@ class Row:
     `room` is how many tokens the window leaves for the reply; `ends` are the token ids that end a turn.
     """
 
-    def __init__(
-        self, request: Request, prompt: Prompt, *, room: int, tokenizer: Any, ends: Collection[int]
-    ) -> None:
+    def __init__(self, request: Request, prompt: Prompt, *, room: int, tokenizer: Any, ends: Collection[int]) -> None:
         self.request = request
         self.sampler = Sampler(request.sampling)
         self.finished = False

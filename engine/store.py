@@ -139,9 +139,7 @@ class ModelStore:
                 return target
         raise ModelNotFound(_nowhere(name, tried, self.catalog))
 
-    def _sources(
-        self, name: str, entry: CatalogEntry | None
-    ) -> Iterator[tuple[str, Callable[[Path, Progress], str]]]:
+    def _sources(self, name: str, entry: CatalogEntry | None) -> Iterator[tuple[str, Callable[[Path, Progress], str]]]:
         hub_id = entry.hub_id if entry else name
         if _looks_like_hub_id(hub_id):
             yield (
@@ -213,9 +211,7 @@ def _local_model(name: str) -> Path | None:
     if path.exists():
         return path
     if path.is_absolute() or name.startswith((".", "~")) or path.suffix == ".gguf":
-        raise ModelNotFound(
-            f"no model at {path}; give a folder with config.json, a .gguf file, or a known name"
-        )
+        raise ModelNotFound(f"no model at {path}; give a folder with config.json, a .gguf file, or a known name")
     return None
 
 
@@ -242,10 +238,7 @@ def _kind_of(folder: Path) -> Kind:
 
 
 def _nowhere(name: str, tried: list[str], catalog: tuple[CatalogEntry, ...]) -> str:
-    sources = (
-        "".join(f"\n  - {line}" for line in tried)
-        or "\n  - it is not a local path and not a hub id (org/name)"
-    )
+    sources = "".join(f"\n  - {line}" for line in tried) or "\n  - it is not a local path and not a hub id (org/name)"
     known = ", ".join(entry.name for entry in catalog)
     return (
         f"model {name} was not found. Tried:{sources}\n"

@@ -43,8 +43,7 @@ class Database:
         target = database_url(url)
         if read_only and target.get_backend_name() == "sqlite" and not Path(target.database or "").is_file():
             raise LibraryMissing(
-                f"There is no library database at {target.database}. "
-                "Add a document to make one (`longleaf add FILE`)."
+                f"There is no library database at {target.database}. Add a document to make one (`longleaf add FILE`)."
             )
         engine = _engine(target, read_only=read_only)
         try:
@@ -103,14 +102,11 @@ def database_url(url: str | Path | URL) -> URL:
         parsed = make_url(url)
     except ArgumentError as error:
         raise DatabaseUnusable(
-            "The setting `database` is not a URL. "
-            "Use `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`."
+            "The setting `database` is not a URL. Use `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`."
         ) from error
     if parsed.get_backend_name() == "sqlite":
         if parsed.database in (None, "", ":memory:"):
-            raise DatabaseUnusable(
-                "A library needs an SQLite file: `sqlite:///FILE`; one in memory forgets it all."
-            )
+            raise DatabaseUnusable("A library needs an SQLite file: `sqlite:///FILE`; one in memory forgets it all.")
         return parsed.set(drivername="sqlite")
     if parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
         return parsed.set(drivername="postgresql+psycopg")

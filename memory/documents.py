@@ -92,9 +92,7 @@ class Documents:
             exact = session.get(Document, wanted)
             if exact is not None:
                 return _document(exact)
-            query = (
-                select(Document).where(Document.id.startswith(wanted, autoescape=True)).order_by(Document.id)
-            )
+            query = select(Document).where(Document.id.startswith(wanted, autoescape=True)).order_by(Document.id)
             found = session.scalars(query.limit(CANDIDATES_SHOWN + 1)).all()
         if wanted and len(found) == 1:
             return _document(found[0])
@@ -103,8 +101,7 @@ class Documents:
                 f"No document has the id {id_or_prefix!r}. `longleaf list` shows the documents and their ids."
             )
         raise DocumentMissing(
-            f"Several documents have ids that begin with {id_or_prefix!r}; give more of it: "
-            + _candidates(found)
+            f"Several documents have ids that begin with {id_or_prefix!r}; give more of it: " + _candidates(found)
         )
 
     def find(self, sha: str) -> DocumentRecord | None:
@@ -121,11 +118,7 @@ class Documents:
 
     def text(self, document_id: str) -> TextRecord:
         """The current text of a document, whole. Raises `DocumentMissing`."""
-        query = (
-            select(TextVersion)
-            .join(Document, Document.text_id == TextVersion.id)
-            .where(Document.id == document_id)
-        )
+        query = select(TextVersion).join(Document, Document.text_id == TextVersion.id).where(Document.id == document_id)
         with self._database.session() as session:
             row = session.scalar(query)
             if row is None:
@@ -191,9 +184,7 @@ class Documents:
             return set(session.scalars(select(Document.text_id)))
 
 
-def _check(
-    document: DocumentRecord, text: TextRecord, chunks: Sequence[ChunkRecord], bodies: Sequence[str]
-) -> None:
+def _check(document: DocumentRecord, text: TextRecord, chunks: Sequence[ChunkRecord], bodies: Sequence[str]) -> None:
     if text.document_id != document.id or document.text_id != text.id:
         raise ValueError(f"text {text.id} and document {document.id} do not name each other")
     if any(chunk.text_id != text.id or chunk.document_id != document.id for chunk in chunks):

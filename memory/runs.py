@@ -69,9 +69,7 @@ class Runs:
             session.execute(delete(Quote).where(Quote.run_id == run_id))
             session.execute(delete(Claim).where(Claim.run_id == run_id))
             claim_rows = [_claim_row(run_id, place, claim) for place, claim in enumerate(claims)]
-            quote_rows = [
-                row for place, claim in enumerate(claims) for row in _quote_rows(run_id, place, claim)
-            ]
+            quote_rows = [row for place, claim in enumerate(claims) for row in _quote_rows(run_id, place, claim)]
             if claim_rows:
                 session.execute(insert(Claim), claim_rows)
             if quote_rows:

@@ -161,9 +161,7 @@ class Vectors:
             found.update(zip(part["ids"], part["embeddings"], strict=True))
         lacking = [chunk_id for chunk_id in chunk_ids if chunk_id not in found]
         if lacking:
-            raise IndexStale(
-                f"The vector index lacks {len(lacking)} chunks, {lacking[0]} among them. {REBUILD}"
-            )
+            raise IndexStale(f"The vector index lacks {len(lacking)} chunks, {lacking[0]} among them. {REBUILD}")
         if not chunk_ids:
             return np.empty((0, self._dimensions), dtype=np.float32)
         return np.asarray([found[chunk_id] for chunk_id in chunk_ids], dtype=np.float32)
@@ -289,9 +287,7 @@ def _client(target: Path | str) -> Any:
 def _drop_unreadable(marker: OpenMarker) -> None:
     """Remove an index that a killed process left and that cannot be read."""
     if marker.left_over() and not marker.readable():
-        logger.warning(
-            "the vector index in %s was cut short while it was written; it is emptied", marker.folder
-        )
+        logger.warning("the vector index in %s was cut short while it was written; it is emptied", marker.folder)
         shutil.rmtree(marker.folder)
 
 

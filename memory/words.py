@@ -80,9 +80,7 @@ class Words:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def search(
-        self, terms: Sequence[str], document_ids: Sequence[str] | None, limit: int
-    ) -> list[tuple[str, float]]:
+    def search(self, terms: Sequence[str], document_ids: Sequence[str] | None, limit: int) -> list[tuple[str, float]]:
         """Chunks with any of the terms, best first, as (chunk id, BM25 score); higher is better.
 
         Terms are words or phrases of any characters, never a query language. On SQLite a term of several
@@ -102,10 +100,7 @@ def index_words(session: Session, chunk_ids: Sequence[str], bodies: Sequence[str
 
     They leave it with their chunks, by cascade.
     """
-    rows = [
-        {"chunk_id": chunk_id, "body": storable(body)}
-        for chunk_id, body in zip(chunk_ids, bodies, strict=True)
-    ]
+    rows = [{"chunk_id": chunk_id, "body": storable(body)} for chunk_id, body in zip(chunk_ids, bodies, strict=True)]
     if not rows:
         return
     if session.get_bind().dialect.name == "postgresql":

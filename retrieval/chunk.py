@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from longleaf.retrieval.sentence import paragraphs, sentences
 from longleaf.retrieval.text import Span, Text
@@ -76,11 +77,7 @@ def _pieces(text: Text, count: CountTokens, plan: ChunkPlan) -> Iterator[_Piece]
     edges = {0, len(text)} | {edge for heading in text.headings for edge in (heading.start, heading.end)}
     starts = sorted(edges)
     headings = {heading.start for heading in text.headings}
-    spans = [
-        part
-        for start, end in zip(starts, starts[1:], strict=False)
-        for part in paragraphs(text.characters, Span(start, end))
-    ]
+    spans = [part for start, end in pairwise(starts) for part in paragraphs(text.characters, Span(start, end))]
     for span, tokens in zip(spans, count([text.slice(span) for span in spans]), strict=True):
         heading = span.start in headings
         if tokens <= plan.tokens:

@@ -52,7 +52,7 @@ class SentenceEmbedder:
     def fingerprint(self) -> str:
         """Name and content hash of weights and tokenizer, so that a swapped folder never passes for the old one."""
         digest = hashlib.sha256()
-        for file in sorted(self.folder.glob("*.safetensors")) + [self.folder / "tokenizer.json"]:
+        for file in [*sorted(self.folder.glob("*.safetensors")), self.folder / "tokenizer.json"]:
             with file.open("rb") as stream:
                 while block := stream.read(1 << 20):
                     digest.update(block)

@@ -123,9 +123,7 @@ class Index:
         self._documents.begin(document.id, record.id)
         if document.chunks > len(chunks):  # made again with larger chunks: those past the new end must go
             self._vectors.remove_text(record.id)
-        self._vectors.add(
-            [item.id for item in chunks], vectors, [document.id] * len(chunks), [record.id] * len(chunks)
-        )
+        self._vectors.add([item.id for item in chunks], vectors, [document.id] * len(chunks), [record.id] * len(chunks))
         whole = replace(document, chunks=len(chunks), tokens=sum(item.tokens for item in chunks))
         replaced = [text_id for text_id in self._documents.versions(document.id) if text_id != record.id]
         self._documents.add(whole, record, chunks, bodies)

@@ -33,7 +33,7 @@ _FIGURE = re.compile(
     r"first|second|fourth|fifth|sixth|seventh|eighth|ninth|tenth)\b"
 )
 _NEGATION = re.compile(r"\b(?:no|not|never|none|nor|neither|without|cannot|\w+n't)\b")
-_SAME = str.maketrans("‘’‚‛′`“”„‟″«»‐‑‒–—―−\u00a0", "''''''\"\"\"\"\"\"\"------- ")
+_SAME = str.maketrans("‘’‚‛′`“”„‟″«»‐‑‒–—―−\u00a0", '\'\'\'\'\'\'"""""""------- ')
 _DROPPED = "\u00ad\u200b\u200c\u200d\ufeff"
 
 
@@ -197,9 +197,9 @@ def _whole_words(haystack: str, start: int, end: int) -> tuple[int, int]:
 
 def _same_facts(quote: str, found: str) -> bool:
     """A changed figure or a lost "not" is one or two characters of a sentence, and all of its meaning."""
-    return _FIGURE.findall(quote) == _FIGURE.findall(found) and len(
-        _NEGATION.findall(quote)
-    ) == len(_NEGATION.findall(found))
+    return _FIGURE.findall(quote) == _FIGURE.findall(found) and len(_NEGATION.findall(quote)) == len(
+        _NEGATION.findall(found)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,9 @@ class Hits:
 
 
 class WordIndex(Protocol):
-    def search(self, terms: Sequence[str], document_ids: Sequence[str] | None, limit: int) -> list[tuple[str, float]]: ...
+    def search(
+        self, terms: Sequence[str], document_ids: Sequence[str] | None, limit: int
+    ) -> list[tuple[str, float]]: ...
 
 
 class VectorIndex(Protocol):
@@ -170,7 +172,7 @@ def fuse(rankings: Sequence[Sequence[str]], constant: int = 60) -> list[tuple[st
 
 
 def marginal_relevance(relevance: Scores, vectors: Vectors, count: int, weight: float) -> list[int]:
-    """Indices of `count` items, each the best of the rest by weight * relevance - (1 - weight) * likeness to the chosen.
+    """Indices of `count` items, each the best of the rest: weight * relevance - (1 - weight) * likeness to the chosen.
 
     `relevance` is [n] within 0 to 1, `vectors` [n, d] of unit length.
     """

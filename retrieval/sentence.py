@@ -9,9 +9,9 @@ from longleaf.retrieval.text import Span
 
 # A full stop after one of these does not end a sentence.
 _ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st sr jr vs etc cf eg ie e.g i.e al fig figs eq no nos vol pp p ch sec art approx ca c dept est "
-    "inc ltd co corp gen col lt sgt capt cmdr adm rev hon pres gov sen rep jan feb mar apr jun jul aug sep sept oct nov "
-    "dec mt ft op u.s u.k a.m p.m ph.d b.c a.d".split()
+    "mr mrs ms dr prof st sr jr vs etc cf eg ie e.g i.e al fig figs eq no nos vol pp p ch sec art approx ca c dept "
+    "est inc ltd co corp gen col lt sgt capt cmdr adm rev hon pres gov sen rep jan feb mar apr jun jul aug sep sept "
+    "oct nov dec mt ft op u.s u.k a.m p.m ph.d b.c a.d".split()
 )
 _PARAGRAPH_BREAK = re.compile(r"\n[ \t]*\n\s*")
 # Looking back keeps a run of dots (a table of contents) from being tried again from each of them.

@@ -55,9 +55,7 @@ def open_engine(
         return ScriptedEngine.from_spec(spec, window=window or 8192)
     path = store.get(spec, on_progress)
     engine = _torch_engine()
-    return engine.open(
-        path, name=_short_name(spec, path), dtype=dtype, device=device, window=window, threads=threads
-    )
+    return engine.open(path, name=_short_name(spec, path), dtype=dtype, device=device, window=window, threads=threads)
 
 
 def _torch_engine() -> type[TorchEngine]:

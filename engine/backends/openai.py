@@ -216,9 +216,7 @@ class OpenAIEngine:
         said = self._clean(str(error))
         where = f"request {request.id} to {self._model} at {self._where}"
         if isinstance(error, kinds.APITimeoutError):
-            return EngineFailed(
-                f"{where} got no answer in time; raise the timeout or check it", transient=True
-            )
+            return EngineFailed(f"{where} got no answer in time; raise the timeout or check it", transient=True)
         if isinstance(error, kinds.APIConnectionError):
             return EngineFailed(f"{where} cannot connect ({said}); is the server running?", transient=True)
         if isinstance(error, (kinds.RateLimitError, kinds.InternalServerError)):

@@ -17,9 +17,7 @@ class Reply:
     start by repeating the request's prefix, which is then taken off.
     """
 
-    def __init__(
-        self, request: Request, prompt_tokens: int, count: Callable[[str], int], *, repeats: bool
-    ) -> None:
+    def __init__(self, request: Request, prompt_tokens: int, count: Callable[[str], int], *, repeats: bool) -> None:
         self.begun = False
         self._request = request
         self._prompt_tokens = prompt_tokens

@@ -123,9 +123,7 @@ class ScriptedEngine:
     def _next_reply(self) -> str:
         assert not callable(self._script)
         if not self._script or (self._used >= len(self._script) and not self._cycle):
-            raise EngineFailed(
-                f"the script ended after {len(self._script)} replies; give it more, or cycle=True"
-            )
+            raise EngineFailed(f"the script ended after {len(self._script)} replies; give it more, or cycle=True")
         reply = self._script[self._used % len(self._script)]
         self._used += 1
         return reply

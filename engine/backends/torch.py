@@ -225,9 +225,7 @@ class TorchEngine:
             tokens = torch.tensor([ids], device=model.device)
             for begin in range(done, len(ids), self._limits.chunk):
                 chunk = tokens[:, begin : begin + self._limits.chunk]
-                logits = model(
-                    input_ids=chunk, past_key_values=cache, use_cache=True, logits_to_keep=1
-                ).logits
+                logits = model(input_ids=chunk, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
             self._prefixes.add(ids, layers_of(cache))
             token = row.sampler.draw(logits[0, -1])
             row.cached_tokens += done
@@ -322,9 +320,7 @@ def _config(path: Path) -> Any:
 def _device(device: str) -> str:
     if device != "auto":
         if device.startswith("cuda") and not torch.cuda.is_available():
-            raise EngineFailed(
-                f"device {device} was asked for and PyTorch sees no CUDA GPU; use device='cpu'"
-            )
+            raise EngineFailed(f"device {device} was asked for and PyTorch sees no CUDA GPU; use device='cpu'")
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -33,9 +33,7 @@ REVISION: Final = 1
 """Raised with every change that can change the characters of any document."""
 
 
-def parse(
-    path: Path, *, limits: Limits = DEFAULT_LIMITS, on_page: OnPage | None = None, ocr: bool = False
-) -> Parsed:
+def parse(path: Path, *, limits: Limits = DEFAULT_LIMITS, on_page: OnPage | None = None, ocr: bool = False) -> Parsed:
     """The text of the file at `path`, with its pages and headings.
 
     on_page is called with (pages done, pages in all). `ocr` reads a PDF of pictures by OCR, where no page
@@ -85,9 +83,7 @@ def _load(job: Job, path: Path) -> bytes:
             "you have no permission to read it", "Change its permissions (chmod u+r), or copy it."
         ) from error
     except OSError as error:
-        raise job.refuse(
-            f"it cannot be read ({error.strerror or error})", "Check the disk and the path."
-        ) from error
+        raise job.refuse(f"it cannot be read ({error.strerror or error})", "Check the disk and the path.") from error
     if not data:
         raise job.refuse("it is empty (0 bytes)", "Get a whole copy of the file.")
     return data

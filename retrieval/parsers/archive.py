@@ -74,14 +74,10 @@ class Archive:
             reason = f"it unpacks to more than {limits.unpacked_ratio:g} times its size, as a zip bomb does"
         else:
             return
-        raise self._job.refuse(
-            reason, "If you trust it, raise Limits.unpacked_bytes or Limits.unpacked_ratio."
-        )
+        raise self._job.refuse(reason, "If you trust it, raise Limits.unpacked_bytes or Limits.unpacked_ratio.")
 
     def _damaged(self, detail: str) -> Exception:
-        return self._job.refuse(
-            f"its archive is damaged or truncated ({detail})", "Get a whole copy of the file."
-        )
+        return self._job.refuse(f"its archive is damaged or truncated ({detail})", "Get a whole copy of the file.")
 
 
 def within(base: str, target: str) -> str:

@@ -51,9 +51,7 @@ def collapse(text: str) -> str:
 @cache
 def _table() -> dict[int, str]:
     table = {code: "" for code in (*range(0x20), *range(0x7F, 0xA0), *INVISIBLE)}
-    table |= {
-        code: "" for plane in range(0x11) for code in (plane * 0x10000 + 0xFFFE, plane * 0x10000 + 0xFFFF)
-    }
+    table |= {code: "" for plane in range(0x11) for code in (plane * 0x10000 + 0xFFFE, plane * 0x10000 + 0xFFFF)}
     table |= {code: "" for code in range(0xFDD0, 0xFDF0)}
     table |= {code: "�" for code in range(0xD800, 0xE000)}
     table |= {code: " " for code in SPACES} | {code: "\n" for code in LINE_ENDS} | LIGATURES

@@ -27,9 +27,7 @@ NOTES: Final = {"footnotereference": "word/footnotes.xml", "endnotereference": "
 PAGE: Final = 8000
 """Characters a printed page may hold; breaks that leave more between them do not mark the pages."""
 # What was deleted, moved away, or tells Word how to compute a field; a fallback repeats its alternative.
-SKIPPED: Final = frozenset(
-    {"del", "movefrom", "instrtext", "deltext", "fallback", "ppr", "rpr", "sectpr", "tblpr"}
-)
+SKIPPED: Final = frozenset({"del", "movefrom", "instrtext", "deltext", "fallback", "ppr", "rpr", "sectpr", "tblpr"})
 SIGNS: Final = {"tab": "\t", "cr": "\n", "nobreakhyphen": "-"}
 
 

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 CONTAINER: Final = "META-INF/container.xml"
-WRITTEN: Final = frozenset(
-    {"application/xhtml+xml", "text/html", "application/x-dtbook+xml", "text/x-oeb1-document"}
-)
+WRITTEN: Final = frozenset({"application/xhtml+xml", "text/html", "application/x-dtbook+xml", "text/x-oeb1-document"})
 # Fonts may be scrambled without the text being locked.
 FONT_SCRAMBLING: Final = (b"http://www.idpf.org/2008/embedding", b"http://ns.adobe.com/pdf/enc#RC")
 
@@ -49,9 +47,7 @@ def read(job: Job, on_page: OnPage = ignore_pages) -> Text:
             on_page(number, len(spine))
     text = assemble(job, sections, title=_title(root), unit="section")
     if not text.characters:
-        reason = next(
-            (section.error for section in sections if section.error), "its chapters are pictures or empty"
-        )
+        reason = next((section.error for section in sections if section.error), "its chapters are pictures or empty")
         raise job.refuse(f"no text was found: {reason}", "Check the book in a reader, or use its PDF.")
     return text
 

@@ -31,9 +31,7 @@ MARKDOWN: Final = Format("markdown", "text/markdown")
 TEXT: Final = Format("text", "text/plain")
 
 READABLE: Final = "Longleaf reads PDF, DOCX, EPUB, HTML, Markdown and plain text; convert it to one of these."
-OCR: Final = (
-    "For a picture of text, put it in a PDF and parse that with OCR (pip install 'longleaf[ocr]', --ocr)."
-)
+OCR: Final = "For a picture of text, put it in a PDF and parse that with OCR (pip install 'longleaf[ocr]', --ocr)."
 CLAIMS: Final = {".pdf": "a PDF", ".docx": "a DOCX", ".epub": "an EPUB", ".doc": "a Word document"}
 PICTURES: Final = (
     (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
@@ -118,9 +116,7 @@ def _zipped(job: Job) -> Format:
         return EPUB
     kind = next((kind for name, kind in ZIPPED if name in names), None)
     if kind is None:
-        kind = (
-            "an OpenDocument file" if {"content.xml", "META-INF/manifest.xml"} <= names else "a zip archive"
-        )
+        kind = "an OpenDocument file" if {"content.xml", "META-INF/manifest.xml"} <= names else "a zip archive"
     raise job.refuse(_mismatch(job, kind), READABLE)
 
 

@@ -71,10 +71,7 @@ def _numbered(edges: Sequence[Iterable[Line]]) -> tuple[set[tuple[int, Line]], i
         return set(), 0
     offset = counts.most_common(1)[0][0][0]
     found = {
-        (index, line)
-        for index, lines in enumerate(edges)
-        for line in lines
-        if index + offset in _end_numbers(line)
+        (index, line) for index, lines in enumerate(edges) for line in lines if index + offset in _end_numbers(line)
     }
     return found, offset
 

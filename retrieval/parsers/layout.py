@@ -104,9 +104,7 @@ def _large(pages: Sequence[list[Line] | str], usual: Measures) -> list[dict[int,
             size = page[first].size
             if size >= LARGER * usual.size:
                 while (
-                    after < len(page)
-                    and abs(page[after].size - size) < 0.3
-                    and _follows(page[after - 1], page[after])
+                    after < len(page) and abs(page[after].size - size) < 0.3 and _follows(page[after - 1], page[after])
                 ):
                     after += 1
                 text = " ".join(line.text for line in page[first:after])
@@ -164,9 +162,7 @@ def _spell(lines: list[Line], usual: Measures) -> str:
     text = lines[0].text
     for last, line in pairwise(lines):
         text = _join(text, line, usual, hyphen=last.hyphen)
-    text = re.sub(
-        r"(?:\. ?){5,}", "....", text
-    )  # dot leaders: a line of them costs more to read than a sentence
+    text = re.sub(r"(?:\. ?){5,}", "....", text)  # dot leaders: a line of them costs more to read than a sentence
     return collapse(canonical(text)) + ("-" if lines[-1].hyphen else "")
 
 

@@ -107,6 +107,4 @@ def _entity(match: re.Match[bytes]) -> bytes:
 
 
 def _malformed(job: Job, part: str, error: Exception) -> Exception:
-    return job.refuse(
-        f"{part} cannot be parsed ({error})", "Get a whole copy of the file, or convert it to PDF."
-    )
+    return job.refuse(f"{part} cannot be parsed ({error})", "Get a whole copy of the file, or convert it to PDF.")

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 HOLDERS: Final = frozenset({"p", "li", "div", "aside", "dd", "td"})
-PARAGRAPHS: Final = frozenset(
-    {"p", "pre", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "table", "dl", "ul", "ol"}
-)
+PARAGRAPHS: Final = frozenset({"p", "pre", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "table", "dl", "ul", "ol"})
 TITLES: Final = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 INSIDE: Final = frozenset({"li", "dd", "div", "section", "td", "th", "body", "dt"})
 MARK: Final = re.compile(r"[\[(]?(?:\d{1,3}|[a-z]|[*†‡§¶#]{1,3})[\])]?", re.IGNORECASE)
@@ -47,12 +45,7 @@ def move_notes(root: _Element) -> None:
 def _note(reference: _Element, targets: dict[str, _Element]) -> list[_Element] | None:
     """The elements of the note `reference` points to: one, or a term and its definition."""
     link = reference.get("href") or ""
-    own = {
-        name
-        for element in (reference, reference.getparent())
-        if element is not None
-        for name in _names(element)
-    }
+    own = {name for element in (reference, reference.getparent()) if element is not None for name in _names(element)}
     target = targets.get(link[1:]) if link.startswith("#") else None
     if target is None or not own or not MARK.fullmatch(collapse("".join(reference.itertext()))):
         return None

@@ -43,9 +43,7 @@ def recognise(engine: Any, page: Any) -> list[Line]:
     for text, box in zip(result.txts or (), result.boxes if result.boxes is not None else (), strict=True):
         across, down = [float(point[0]) / scale for point in box], [float(point[1]) / scale for point in box]
         tall = max(down) - min(down)
-        lines.append(
-            Line(text, min(across), max(across), height - max(down) + 0.2 * tall, round(tall / TALL))
-        )
+        lines.append(Line(text, min(across), max(across), height - max(down) + 0.2 * tall, round(tall / TALL)))
     return join_rows(_even(lines))
 
 

@@ -101,9 +101,7 @@ def read_outline(document: Any) -> tuple[Entry, ...]:
             index = target.get_index() if target is not None else None
             if index is not None:
                 view = target.get_view()[1]
-                entries.append(
-                    Entry(item.get_title(), item.level + 1, index, view[1] if len(view) > 1 else None)
-                )
+                entries.append(Entry(item.get_title(), item.level + 1, index, view[1] if len(view) > 1 else None))
     except pdfium.PdfiumError:
         return ()
     return tuple(entries)
@@ -121,9 +119,7 @@ def _no_text(job: Job, document: Any, pages: list[list[Line] | str]) -> Exceptio
         if any(True for _ in document[index].get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=3)):
             return job.refuse(
                 f"its {len(pages)} pages are pictures without text, as a scanner makes them; it needs OCR",
-                "OCR found none."
-                if job.ocr
-                else "Run `pip install 'longleaf[ocr]'` and parse it again with --ocr.",
+                "OCR found none." if job.ocr else "Run `pip install 'longleaf[ocr]'` and parse it again with --ocr.",
             )
     return job.refuse(
         f"its {len(pages)} pages hold no text",

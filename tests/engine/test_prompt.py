@@ -48,23 +48,16 @@ def test_prefix_comes_after_the_generation_prompt(tokenizer):
 
 
 def test_system_turn_is_folded_where_the_template_refuses_it():
-    refusing = (
-        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-        + TEMPLATE
-    )
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + TEMPLATE
     tokenizer = build_tokenizer(refusing)
-    text = tokenizer.decode(
-        PromptForm(tokenizer).encode([Message("system", "Be brief."), Message("user", "Hi")]).ids
-    )
+    text = tokenizer.decode(PromptForm(tokenizer).encode([Message("system", "Be brief."), Message("user", "Hi")]).ids)
     assert "user\nBe brief.\n\nHi" in text
 
 
 def test_system_turn_is_folded_where_the_template_leaves_it_out():
     silent = TEMPLATE.replace("{% for message in messages %}", "{% for message in messages[-1:] %}")
     tokenizer = build_tokenizer(silent)
-    text = tokenizer.decode(
-        PromptForm(tokenizer).encode([Message("system", "Be brief."), Message("user", "Hi")]).ids
-    )
+    text = tokenizer.decode(PromptForm(tokenizer).encode([Message("system", "Be brief."), Message("user", "Hi")]).ids)
     assert "Be brief.\n\nHi" in text
 
 

@@ -113,10 +113,7 @@ def test_seed_repeats_alone_and_in_a_batch(engine):
     first = complete(engine, request).text
     assert complete(engine, request).text == first
     assert texts(engine, [*PROMPTS, request])["s"] == first
-    others = {
-        complete(engine, dataclasses.replace(request, sampling=Sampling(24, 1.0, seed=n))).text
-        for n in range(4)
-    }
+    others = {complete(engine, dataclasses.replace(request, sampling=Sampling(24, 1.0, seed=n))).text for n in range(4)}
     assert len(others) > 1
 
 
@@ -128,11 +125,7 @@ def test_tiny_top_p_is_greedy(engine):
 def test_window(open_tiny):
     engine = open_tiny(window=100)
     failed, done = sorted(
-        (
-            e
-            for e in engine.generate([ask("big", LONG * 3), ask("ok", "hi", max_tokens=1000)])
-            if type(e) is not Token
-        ),
+        (e for e in engine.generate([ask("big", LONG * 3), ask("ok", "hi", max_tokens=1000)]) if type(e) is not Token),
         key=lambda event: event.request_id,
     )
     assert isinstance(failed, Failed)
@@ -168,9 +161,7 @@ def test_no_tokens_asked(engine):
 def test_prefix_is_not_repeated(engine, tokenizer):
     done = complete(engine, ask("p", "hi", prefix="The heron"))
     assert not done.text.startswith("The heron")
-    assert done.usage.prompt_tokens == complete(engine, ask("p", "hi")).usage.prompt_tokens + engine.count(
-        "The heron"
-    )
+    assert done.usage.prompt_tokens == complete(engine, ask("p", "hi")).usage.prompt_tokens + engine.count("The heron")
 
 
 def test_two_threads_share_an_engine(engine):

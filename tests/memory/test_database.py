@@ -96,9 +96,7 @@ def test_many_may_open_a_new_database_at_once(url):
 
 def test_many_processes_may_open_a_new_database_at_once(url):
     command = [sys.executable, "-c", OPEN, url]
-    processes = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)
-    ]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     results = [(process.communicate(), process.returncode) for process in processes]
     assert [(out, code) for (out, _), code in results] == [("0", 0)] * 4, results
 

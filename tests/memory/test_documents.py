@@ -177,9 +177,7 @@ def test_characters_no_database_keeps_are_refused_in_a_text(documents, sample, c
 
 
 def test_all_other_characters_survive(documents, sample):
-    characters = (
-        "".join(map(chr, [*range(1, 0x250), 0x202E, 0xFEFF, 0xFFFF, 0x1F600, 0x10FFFF])) + "\r\n\x85\u2028"
-    )
+    characters = "".join(map(chr, [*range(1, 0x250), 0x202E, 0xFEFF, 0xFFFF, 0x1F600, 0x10FFFF])) + "\r\n\x85\u2028"
     text_ = replace(sample.text, characters=characters)
     documents.add(sample.document, text_, [], [])
 

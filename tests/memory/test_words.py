@@ -148,9 +148,7 @@ TERMS = st.lists(
     st.one_of(
         st.text(max_size=30),
         st.text(st.characters(codec=None), max_size=10),
-        st.lists(st.sampled_from([*OPERATORS, "salt", " ", "{", "}", ";", "--", "%", "é"]), max_size=6).map(
-            "".join
-        ),
+        st.lists(st.sampled_from([*OPERATORS, "salt", " ", "{", "}", ";", "--", "%", "é"]), max_size=6).map("".join),
     ),
     max_size=6,
 )

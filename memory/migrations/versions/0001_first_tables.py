@@ -22,9 +22,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError(
-        "Longleaf's migrations go forward only; copy the library's folder before an upgrade"
-    )
+    raise NotImplementedError("Longleaf's migrations go forward only; copy the library's folder before an upgrade")
 
 
 def _time(name: str, *, null: bool = False) -> sa.Column[object]:
@@ -80,12 +78,8 @@ def _documents() -> None:
         sa.Column("tokens", sa.Integer, nullable=False),
         sa.Column("sha256", sa.String(64), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_chunk"),
-        sa.ForeignKeyConstraint(
-            ["text_id"], ["text_version.id"], name="fk_chunk_text_id", ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
-            ["document_id"], ["document.id"], name="fk_chunk_document_id", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["text_id"], ["text_version.id"], name="fk_chunk_text_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["document_id"], ["document.id"], name="fk_chunk_document_id", ondelete="CASCADE"),
     )
     op.create_index("ix_chunk_text_id", "chunk", ["text_id"])
     op.create_index("ix_chunk_document_id", "chunk", ["document_id"])

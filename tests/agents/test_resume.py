@@ -1,0 +1,105 @@
+"""A run that was stopped, by its reader or by SIGKILL, goes on and gives the answer it would have given."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from longleaf.agents.errors import RunEnded
+from longleaf.agents.reader import Answer, QuoteFound, Reading, Wording
+from longleaf.engine.backends.scripted import ScriptedEngine
+from longleaf.memory.errors import RunMissing
+
+BOOK = "The capital of Freedonia is Zubrow. It lies on the river Lutz.\n\n" + "Wheat grew on the farm. " * 40
+QUESTION = "What is the capital of Freedonia?"
+ROUNDS = 15
+
+
+def engine(delay=0.0):
+    return ScriptedEngine(
+        lambda request: "The capital of Freedonia is Zubrow." if request.id != "answer" else "Zubrow on the Lutz",
+        delay=delay,
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+def test_killed_at_random_points_a_run_goes_on_to_the_same_answer(tmp_path):
+    script = Path(__file__).with_name("killed_reader.py")
+
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), str(ROUNDS), "20261122"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    outcomes = Counter(done.stdout.split())
+    assert outcomes.total() == ROUNDS
+    assert outcomes["resumed"] + outcomes["after-extract"] >= ROUNDS // 2, outcomes
+
+
+@pytest.mark.parametrize("kind", [Reading, QuoteFound, Wording])
+def test_a_closed_iterator_leaves_an_interrupted_run_that_goes_on(desk, kind):
+    desk.add(BOOK)
+    expected = desk.with_engine(engine()).ask(QUESTION)
+
+    events = desk.with_engine(engine(delay=0.005)).stream(QUESTION)
+    for event in events:
+        if isinstance(event, kind):
+            break
+    events.close()
+
+    record = desk.deps.runs.list()[0]
+    assert record.status == "interrupted"
+    assert record.answer is None
+    answer = desk.with_engine(engine()).resume(record.id[:8])
+    assert (answer.text, answer.claims, answer.coverage) == (expected.text, expected.claims, expected.coverage)
+    assert answer.run_id == record.id
+    assert desk.deps.runs.get(record.id).status == "done"
+
+
+def test_closing_stops_the_model(desk):
+    """The call under way is not run to its end first, which may take minutes."""
+    desk.add(BOOK)
+    events = desk.with_engine(ScriptedEngine(lambda request: "word " * 60, delay=0.01)).stream(QUESTION)
+    next(events)
+    events.close()
+
+    (record,) = desk.deps.runs.list()
+    assert record.status == "interrupted"
+    # The reply was not finished, and nothing is left running that could finish it.
+    assert desk.deps.runs.steps(record.id) == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("longleaf-run")]
+
+
+def test_a_run_that_is_done_cannot_be_resumed(desk):
+    desk.add(BOOK)
+    answer = desk.with_engine(engine()).ask(QUESTION)
+    with pytest.raises(RunEnded, match=f"longleaf runs show {answer.run_id[:12]}"):
+        desk.resume(answer.run_id)
+    with pytest.raises(RunMissing):
+        desk.resume("nothing")
+
+
+def test_what_was_done_is_not_done_again(desk):
+    desk.add(BOOK)
+    events = desk.with_engine(engine(delay=0.002)).stream(QUESTION)
+    for event in events:
+        if isinstance(event, Wording):
+            break
+    events.close()
+    record = desk.deps.runs.list()[0]
+    before = [step.node for step in desk.deps.runs.steps(record.id)]
+
+    again = engine()
+    answer = desk.with_engine(again).resume(record.id)
+
+    assert isinstance(answer, Answer)
+    assert set(before) == {"extract"}
+    assert [request.id for request in again.requests] == ["answer"]
