@@ -387,7 +387,7 @@ def _is_file(word: str) -> bool:
 
 
 def _there(word: str) -> Path | None:
-    """The file or folder of this name, if there is one. A question may be longer than a name can be, or begin with ~."""
+    """The file or folder of this name, if any. A question may be longer than a name can be, or begin with ~."""
     try:
         place = Path(word).expanduser()
         return place if place.exists() else None

@@ -113,7 +113,8 @@ class Library:
 
     def rebuild(self) -> int:
         """Make chunks and vectors of all documents anew, as after a change of embedder; returns how many."""
-        self._open_vectors(rebuild=True)
+        if "_vectors" not in self.__dict__:  # open already, it is of this embedder, and others hold on to it
+            self._open_vectors(rebuild=True)
         return self._index.rebuild(self._report)
 
     # Questions

@@ -43,7 +43,9 @@ class ChunkSettings(_Section):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.overlap >= self.tokens or self.least > self.tokens:
-            raise ValueError(f"overlap ({self.overlap}) must be below tokens ({self.tokens}), least ({self.least}) within")
+            raise ValueError(
+                f"overlap ({self.overlap}) must be below tokens ({self.tokens}), least ({self.least}) within"
+            )
         return self
 
 

@@ -32,7 +32,7 @@ def convert(gguf: Path, target: Path, on_progress: Callable[[str], None]) -> Non
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.dtype = torch.bfloat16
-    on_progress(f"writing {target.name} as safetensors")
+    on_progress("writing the weights as safetensors")
     with quiet_transformers():
         dense = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
         dense.load_state_dict(packed.state_dict())

@@ -25,7 +25,7 @@ BOOK = "The capital of Freedonia is Zubrow. It lies on the river Lutz.\n\n" + ""
     f"Farm {number} of Freedonia grew wheat and rye on {number + 10} acres of land. " for number in range(30)
 )
 QUESTION = "What is the capital of Freedonia?"
-LONGEST = 0.5
+LONGEST = 0.4
 """Seconds within which the kill comes; a slow read takes about as long."""
 
 
@@ -34,7 +34,7 @@ def slow(desk: Desk) -> Desk:
         extract = request.id.startswith("passage-")
         return "The capital of Freedonia is Zubrow." if extract else "Zubrow, on the river Lutz, is the capital of it."
 
-    return desk.with_engine(ScriptedEngine(reply, delay=0.01))
+    return desk.with_engine(ScriptedEngine(reply, delay=0.008))
 
 
 def essence(answer: Answer) -> str:

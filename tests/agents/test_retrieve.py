@@ -1,5 +1,7 @@
 """`retrieve`: what the model copies is checked, what it invents is dropped, and what is not there is not found."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -54,7 +56,9 @@ def test_what_the_model_copies_is_a_quote_by_the_model(book):
     assert_verbatim(book, answer)
 
 
-@pytest.mark.parametrize("copies", ["capital of Freedonia is Zubrow", "the CAPITAL of  freedonia", "“Freedonia is Zubrow.”"])
+@pytest.mark.parametrize(
+    "copies", ["capital of Freedonia is Zubrow", "the CAPITAL of  freedonia", "“Freedonia is Zubrow.”"]
+)
 def test_a_part_of_a_sentence_is_shown_as_the_whole_sentence(book, copies):
     first = book.with_engine(model(copies=copies)).ask(QUESTION).quotes[0]
     assert (first.text, first.by) == (SENTENCE, "model")
@@ -207,9 +211,7 @@ def checkpoint_rows(desk, run_id):
 
 def test_checkpoints_hold_no_text_of_documents_and_go_at_the_end(book):
     with pytest.raises(EngineFailed):
-        book.with_engine(
-            ScriptedEngine(lambda request: SENTENCE if is_extract(request) else _fail())
-        ).ask(QUESTION)
+        book.with_engine(ScriptedEngine(lambda request: SENTENCE if is_extract(request) else _fail())).ask(QUESTION)
     (record,) = book.deps.runs.list()
 
     kept = checkpoint_rows(book, record.id)
@@ -295,12 +297,18 @@ def test_an_empty_library_says_what_to_do(desk):
 
 
 WORDS = "king bridge river not 12 15 1887 crowned built Zubrow wheat farm the of in".split()
-SENTENCES = st.lists(st.sampled_from(WORDS), min_size=2, max_size=9).map(lambda words: " ".join(words).capitalize() + ".")
+SENTENCES = st.lists(st.sampled_from(WORDS), min_size=2, max_size=9).map(
+    lambda words: " ".join(words).capitalize() + "."
+)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.sampled_from([" ", "\n", "\n\n"]).flatmap(lambda gap: SENTENCES.map(lambda s: s + gap)), min_size=1, max_size=30),
+    st.lists(
+        st.sampled_from([" ", "\n", "\n\n"]).flatmap(lambda gap: SENTENCES.map(lambda s: s + gap)),
+        min_size=1,
+        max_size=30,
+    ),
     st.lists(st.sampled_from(WORDS), min_size=1, max_size=6),
     st.lists(SENTENCES, min_size=1, max_size=3),
 )
@@ -312,4 +320,4 @@ def test_every_quote_is_the_documents_own_characters(desk, parts, asked, replies
     assert all(quote.text.strip() and quote.status != "missing" for quote in answer.quotes)
     assert answer.found == bool(answer.quotes)
     spans = sorted((quote.document_id, quote.start, quote.end) for quote in answer.quotes)
-    assert all(a[0] != b[0] or a[2] <= b[1] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[0] != b[0] or a[2] <= b[1] for a, b in pairwise(spans))

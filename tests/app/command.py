@@ -10,7 +10,7 @@ import signal
 import sys
 
 import chromadb  # noqa: F401
-import langgraph.checkpoint.sqlite  # noqa: F401
+import langgraph.checkpoint.sqlite
 import langgraph.graph  # noqa: F401
 import rich.console  # noqa: F401
 import snowballstemmer  # noqa: F401
@@ -19,7 +19,7 @@ import longleaf.agents.run
 import longleaf.cli
 import longleaf.library
 import longleaf.render
-import longleaf.retrieval.index  # noqa: F401
+import longleaf.retrieval.index
 from longleaf.engine.backends import scripted
 
 

@@ -157,7 +157,12 @@ def real(environment: dict[str, str], tmp_path: Path) -> Callable[..., subproces
     def run(*argv: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", code or "from longleaf.cli import main; main()", *argv],
-            capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120, check=False
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment,
+            timeout=120,
+            check=False,
         )
 
     return run

@@ -171,7 +171,13 @@ def test_what_is_wrong_is_said_and_told_by_the_exit_code(shell, added, argv, cod
 
 
 @pytest.mark.parametrize(
-    "question", ["Is /etc/hosts in the capital of Freedonia?", "capital/Freedonia/Zubrow.txt", "~nobody capital of Freedonia?", "capital of Freedonia " + "x" * 300]
+    "question",
+    [
+        "Is /etc/hosts in the capital of Freedonia?",
+        "capital/Freedonia/Zubrow.txt",
+        "~nobody capital of Freedonia?",
+        "capital of Freedonia " + "x" * 300,
+    ],
 )
 def test_a_question_may_look_like_a_path(shell, added, question):
     assert shell("ask", question).code in (0, 3)
@@ -203,7 +209,7 @@ def test_a_second_writer_is_told_who_the_first_is_while_readers_work(shell, adde
     assert shell("ask", QUESTION).code == 0
 
 
-@pytest.mark.parametrize("at", ["reading passage", ANSWER.split()[0]])
+@pytest.mark.parametrize("at", ["reading passage", ANSWER.split(maxsplit=1)[0]])
 def test_ctrl_c_leaves_a_run_that_the_printed_command_resumes(shell, added, at):
     running = shell.start("ask", QUESTION, delay=0.15)
     running.until(at, running.err if at.startswith("reading") else running.out)
@@ -293,7 +299,12 @@ def test_no_escape_sequence_reaches_the_terminal(shell):
     run = shell("runs", "--json").json[0]["id"]
 
     seen = [asked]
-    seen += [shell("list"), shell("show", document), shell("show", document, "--text"), shell("show", document, "--chunks")]
+    seen += [
+        shell("list"),
+        shell("show", document),
+        shell("show", document, "--text"),
+        shell("show", document, "--chunks"),
+    ]
     seen += [shell("runs"), shell("runs", "show", run), shell("add", name), shell("add", f"absent{ESC}[31m.txt")]
     seen += [shell("show", f"x{ESC}[31m"), shell("ask", f"ff{ESC}[2J", QUESTION), shell("remove", document)]
     for done in seen:

@@ -10,24 +10,26 @@ SEED = 20261122
 
 def story(number):
     return f"The capital of Freedonia in tale {number} is Zubrow.\n\n" + "".join(
-        f"In tale {number} farm {farm} grew wheat and rye on {farm + 10} acres of good land.\n\n" for farm in range(400)
+        f"In tale {number} farm {farm} grew wheat and rye on {farm + 10} acres of good land.\n\n" for farm in range(300)
     )
 
 
 def test_a_killed_add_leaves_the_document_whole_or_absent(shell):
     chance = random.Random(SEED)
-    shell.write("0.txt", story(0))
-    started = time.monotonic()
-    assert shell("add", "0.txt").code == 0
-    longest = 1.1 * (time.monotonic() - started)
-    whole = {"0.txt": story(0)}
+    whole = {}
+    for number in (0, 1):  # the first makes the library, which takes longer
+        shell.write(f"{number}.txt", story(number))
+        started = time.monotonic()
+        assert shell("add", f"{number}.txt").code == 0
+        longest = time.monotonic() - started
+        whole[f"{number}.txt"] = story(number)
     killed = 0
 
-    for number in range(1, ROUNDS + 1):
+    for number in range(2, ROUNDS + 2):
         name = f"{number}.txt"
         shell.write(name, story(number))
         running = shell.start("add", name)
-        time.sleep(longest * (number - chance.random()) / ROUNDS)
+        time.sleep(longest * (number - 2 + chance.random()) / ROUNDS)
         running.kill(signal.SIGKILL)
         killed += running.wait().code == -signal.SIGKILL
 
@@ -45,7 +47,7 @@ def test_a_killed_add_leaves_the_document_whole_or_absent(shell):
             first = asked.json["claims"][0]["quotes"][0]
             assert first["text"] == f"The capital of Freedonia in tale {number} is Zubrow."
 
-    assert killed >= ROUNDS // 2
+    assert killed >= ROUNDS // 3
     # What was cut off can be added after all.
-    assert shell("add", *[f"{number}.txt" for number in range(ROUNDS + 1)]).code == 0
-    assert len(shell("list", "--json").json) == ROUNDS + 1
+    assert shell("add", *[f"{number}.txt" for number in range(ROUNDS + 2)]).code == 0
+    assert len(shell("list", "--json").json) == ROUNDS + 2

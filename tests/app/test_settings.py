@@ -64,7 +64,7 @@ def test_a_setting_that_cannot_be_used_is_named_with_where_settings_come_from(
 @pytest.mark.parametrize("content", [b"[search\n", b"\xff\xfe", b'library = "/elsewhere"\n'])
 def test_a_settings_file_that_cannot_be_read_is_named(tmp_path, content):
     (tmp_path / "library.toml").write_bytes(content)
-    with pytest.raises(SettingsInvalid, match="library.toml"):
+    with pytest.raises(SettingsInvalid, match=r"library\.toml"):
         load(tmp_path)
 
 

@@ -32,7 +32,9 @@ def ids(stack):
     return {record.source.removesuffix(".txt"): record.id for record in stack.documents.list()}
 
 
-@pytest.mark.parametrize(("name", "town"), [("Freedonia", "Zubrow"), ("Ruritania", "Strelsau"), ("Grenfell", "Mountjoy")])
+@pytest.mark.parametrize(
+    ("name", "town"), [("Freedonia", "Zubrow"), ("Ruritania", "Strelsau"), ("Grenfell", "Mountjoy")]
+)
 def test_the_best_sentence_answers(towns, name, town):
     hits = towns.search().find(f"What is the capital of {name}?")
 

@@ -12,7 +12,26 @@ from longleaf.retrieval.sentence import paragraphs, sentences, trimmed
 from longleaf.retrieval.text import Span
 
 PIECES = st.sampled_from(
-    ["word", "Dr. ", "No. 5", "3.14", "\n", "\n\n", "\n \n", " ", ". ", "! ", "? ", '." ', "…", "- ", "1) ", "。", "！", "」"]
+    [
+        "word",
+        "Dr. ",
+        "No. 5",
+        "3.14",
+        "\n",
+        "\n\n",
+        "\n \n",
+        " ",
+        ". ",
+        "! ",
+        "? ",
+        '." ',
+        "…",
+        "- ",
+        "1) ",
+        "。",
+        "！",
+        "」",
+    ]
 )
 PROSE = st.lists(st.one_of(PIECES, st.text(max_size=6)), max_size=60).map("".join)
 
@@ -52,7 +71,7 @@ def test_trimmed_keeps_all_but_white_space_at_the_ends(case):
 def test_no_sentence_runs_over_a_blank_line(case):
     text, span = case
     for part in sentences(text, span):
-        assert "\n\n" not in text[part.start : part.end].strip("\n\r\t \x0b\x0c\x1c\x1d\x1e\x1f\x85\u2028\u2029").strip()
+        assert "\n\n" not in text[part.start : part.end].strip()
 
 
 @pytest.mark.parametrize(
@@ -71,7 +90,10 @@ def test_no_sentence_runs_over_a_blank_line(case):
         ("これは本です。あれも本です。", ["これは本です。", "あれも本です。"]),
         ("「行く。」と言った。終わり。", ["「行く。」", "と言った。", "終わり。"]),
         ("A title\n\nA body. More", ["A title", "A body.", "More"]),
-        ("We sell:\n- apples\n- pears\n1. plums\nb) figs\niv. nuts", ["We sell:", "- apples", "- pears", "1. plums", "b) figs", "iv. nuts"]),
+        (
+            "We sell:\n- apples\n- pears\n1. plums\nb) figs\niv. nuts",
+            ["We sell:", "- apples", "- pears", "1. plums", "b) figs", "iv. nuts"],
+        ),
         ("The work came to an\nend. Nobody knew", ["The work came to an\nend.", "Nobody knew"]),
         ("He gave it to\nhim. Nobody knew", ["He gave it to\nhim.", "Nobody knew"]),
     ],
