@@ -73,7 +73,7 @@ def _extract(state: ReadState, deps: Deps) -> ReadState:
             Request(
                 f"passage-{place}",
                 prompt.messages(passage=characters, question=state["question"]),
-                Sampling(max_tokens=_EXTRACT_TOKENS, stop=("\n\n",), seed=state["seed"]),
+                Sampling(max_tokens=_EXTRACT_TOKENS, stop=("\n\n", '"\n'), seed=state["seed"]),
                 prompt.prefix,
             )
         )

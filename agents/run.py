@@ -70,6 +70,7 @@ def resume(run_id: str, deps: Deps, checkpointer: Any) -> Iterator[ReaderEvent |
     record = deps.runs.get(run_id)
     if record.status == "done":
         raise RunEnded(f"Run {record.id[:12]} is done. `longleaf runs show {record.id[:12]}` shows its answer.")
+    deps.runs.restart(record.id)
     yield from _run(record, deps, checkpointer)
 
 

@@ -138,7 +138,9 @@ def ask(
 def add(
     files: Annotated[list[Path], typer.Argument(help="Files: PDF, DOCX, EPUB, HTML, Markdown, text.")],
     ocr: Annotated[bool, typer.Option("--ocr", help="Read scanned pages too (needs longleaf[ocr]).")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Parse files again that are in the library.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Read files again that are here, after an upgrade of Longleaf.")
+    ] = False,
     as_json: JsonOption = False,
     library: LibraryOption = None,
     settings: SetOption = None,

@@ -55,6 +55,7 @@ class Library:
         self._report = on_progress or (lambda what, done, total: None)
         self._stack = ExitStack()
         self._asking = threading.Lock()
+        self._asker: int | None = None
 
     @classmethod
     def open(
@@ -128,8 +129,14 @@ class Library:
     ) -> Iterator[AnswerEvent]:
         """As `ask`, yielding what is read, quoted and written as it happens, and the `Answer` last.
 
-        Closing the iterator stops the run; `resume` goes on with it.
+        Closing the iterator stops the run; `resume` goes on with it. One question is answered at a time: another waits
+        for it, and where it would wait for itself, asked from the loop over an open stream, `RuntimeError` is raised.
         """
+        yield from self._stream(question, documents, reader, owner=threading.get_ident())
+
+    def _stream(
+        self, question: str, documents: Sequence[str], reader: str | None, *, owner: int | None
+    ) -> Iterator[AnswerEvent]:
         from longleaf.agents.run import start
 
         if not question.strip():
@@ -138,7 +145,7 @@ class Library:
         budget = Budget(self.settings.search.passages, answer.quotes, answer.tokens)
         chosen = tuple(self.get(document).id for document in documents)
         ask = Ask(question, chosen, reader or answer.reader, budget, answer.seed)
-        yield from self._exclusively(lambda deps, checkpointer: start(ask, deps, checkpointer))
+        yield from self._exclusively(lambda deps, checkpointer: start(ask, deps, checkpointer), owner)
 
     async def ask_async(self, question: str, documents: Sequence[str] = (), *, reader: str | None = None) -> Answer:
         """As `ask`, without blocking the event loop."""
@@ -148,7 +155,7 @@ class Library:
         self, question: str, documents: Sequence[str] = (), *, reader: str | None = None
     ) -> AsyncIterator[AnswerEvent]:
         """As `stream`, without blocking the event loop."""
-        events = self.stream(question, documents, reader=reader)
+        events = self._stream(question, documents, reader, owner=None)
         try:
             while (event := await asyncio.to_thread(next, events, None)) is not None:
                 yield event
@@ -168,7 +175,7 @@ class Library:
         """Go on with a run that was stopped. Raises `RunMissing` and `RunEnded`."""
         from longleaf.agents.run import resume
 
-        yield from self._exclusively(lambda deps, checkpointer: resume(run, deps, checkpointer))
+        yield from self._exclusively(lambda deps, checkpointer: resume(run, deps, checkpointer), threading.get_ident())
 
     # Models
 
@@ -302,10 +309,18 @@ class Library:
     def _checkpointer(self) -> Any:
         return self._stack.enter_context(open_checkpointer(self.database))
 
-    def _exclusively(self, run: Callable[[Deps, Any], Iterator[AnswerEvent]]) -> Iterator[AnswerEvent]:
+    def _exclusively(
+        self, run: Callable[[Deps, Any], Iterator[AnswerEvent]], owner: int | None
+    ) -> Iterator[AnswerEvent]:
+        if owner is not None and self._asker == owner:
+            raise RuntimeError("Finish or close the stream of the last question before asking the next one.")
         with self._asking:
-            deps = Deps(self.engine, self.search, self._shelf, self.documents, self._runs)
-            yield from run(deps, self._checkpointer)
+            self._asker = owner
+            try:
+                deps = Deps(self.engine, self.search, self._shelf, self.documents, self._runs)
+                yield from run(deps, self._checkpointer)
+            finally:
+                self._asker = None
 
 
 def _expanded(path: Path | str) -> Path:

@@ -45,6 +45,13 @@ class Runs:
             session.add(Step(**asdict(placed) | {"chunk_ids": list(placed.chunk_ids)}))
         return placed
 
+    def restart(self, run_id: str) -> None:
+        """Mark a run that was stopped as running again. Raises `RunMissing`."""
+        change = update(Run).where(Run.id == run_id).values(status="running", stop_reason=None, ended_at=None)
+        with self._database.session(write=True) as session:
+            if session.execute(change.returning(Run.id)).first() is None:
+                raise _gone(run_id)
+
     def finish(
         self,
         run_id: str,

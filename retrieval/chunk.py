@@ -25,6 +25,7 @@ class ChunkPlan:
     """Sizes in tokens of the embedder.
 
     A chunk holds at most `tokens`, plus the headings that open it; a heading ends the chunk before from `least` on.
+    What leads a chunk in, the headings in force and the end of the chunk before, has at most `overlap` together.
     """
 
     tokens: int = 210
@@ -38,12 +39,13 @@ class ChunkPlan:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of a text. `lead` is where its body starts: at or before `span.start`, by the overlap."""
+    """A part of a text. Its body is `context` (the headings in force), then the text from `lead` to `span.end`."""
 
     ordinal: int
     span: Span
     lead: int
     tokens: int
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +61,30 @@ def chunk(text: Text, count: CountTokens, plan: ChunkPlan | None = None) -> list
     chunks: list[Chunk] = []
     for group in _packed(_pieces(text, count, plan), plan):
         span = Span(group[0].span.start, group[-1].span.end)
-        lead = _lead(text.characters, span, chunks[-1].span, count, plan) if chunks else span.start
-        chunks.append(Chunk(len(chunks), span, lead, sum(piece.tokens for piece in group)))
+        context, used = _context(text, span.start, count, plan.overlap)
+        lead = _lead(text.characters, span, chunks[-1].span, count, plan.overlap - used) if chunks else span.start
+        chunks.append(Chunk(len(chunks), span, lead, sum(piece.tokens for piece in group), context))
     return chunks
 
 
 def body(text: Text, part: Chunk) -> str:
     """What is embedded and indexed for a chunk: the headings in force, the overlap, the chunk itself."""
-    names = [text.slice(Span(h.start, h.end)).strip() for h in text.headings_at(part.span.start)]
-    context = " > ".join(" ".join(name.split())[:_HEADING_CHARACTERS] for name in names[-3:] if name)
     content = text.characters[part.lead : part.span.end].strip()
-    return f"{context}\n{content}" if context and not content.startswith(context) else content
+    return f"{part.context}\n{content}" if part.context and not content.startswith(part.context) else content
+
+
+def _context(text: Text, start: int, count: CountTokens, limit: int) -> tuple[str, int]:
+    """The innermost headings in force at `start` that fit `limit` tokens, and how many they have."""
+    context, tokens = "", 0
+    for heading in reversed(text.headings_at(start)):
+        name = " ".join(text.slice(Span(heading.start, heading.end)).split())[:_HEADING_CHARACTERS]
+        if not name or heading.start == start:
+            continue  # a heading that opens the chunk is in it already
+        wider = f"{name} > {context}" if context else name
+        if (size := count([wider])[0]) > limit:
+            break
+        context, tokens = wider, size
+    return context, tokens
 
 
 def _pieces(text: Text, count: CountTokens, plan: ChunkPlan) -> Iterator[_Piece]:
@@ -131,15 +146,13 @@ def _without_trailing_headings(group: list[_Piece]) -> tuple[list[_Piece], list[
     return (group[:end], group[end:]) if end > 1 or not group[0].heading else (group, [])
 
 
-def _lead(characters: str, span: Span, before: Span, count: CountTokens, plan: ChunkPlan) -> int:
-    """Start of the whole sentences at the end of the chunk before that fit the overlap."""
-    if plan.overlap == 0:
-        return span.start
+def _lead(characters: str, span: Span, before: Span, count: CountTokens, limit: int) -> int:
+    """Start of the whole sentences at the end of the chunk before that fit `limit` tokens."""
     tail = list(sentences(characters, before))
     lead, size = span.start, 0
     for part in reversed(tail):
         size += count([characters[part.start : part.end]])[0]
-        if size > plan.overlap:
+        if size > limit:
             break
         lead = part.start
     return lead

@@ -162,3 +162,14 @@ def test_progress_is_told(tmp_path, file):
 def test_an_engine_of_ones_own_can_be_used(library, book):
     library.__dict__["engine"] = ScriptedEngine(["Zubrow it is."])
     assert library.ask(QUESTION).text == "Zubrow it is."
+
+
+def test_asking_inside_an_open_stream_is_an_error_and_not_a_hang(library, book):
+    events = library.stream(QUESTION)
+    next(events)
+
+    with pytest.raises(RuntimeError, match="close the stream"):
+        library.ask(QUESTION)
+
+    events.close()
+    assert library.ask(QUESTION).found

@@ -106,7 +106,7 @@ def test_a_chunk_names_the_headings_it_stands_under():
     characters = "Book\n\nPart\n\n" + "One two three four. " * 60
     text = plain(characters, [Heading(0, 4, 1), Heading(6, 10, 2)])
 
-    chunks = chunk(text, COUNT, ChunkPlan(50, 0, 10))
+    chunks = chunk(text, COUNT, ChunkPlan(50, 10, 10))
 
     assert len(chunks) > 3
     assert all(body(text, part).startswith("Book > Part\n") for part in chunks[1:])
@@ -129,3 +129,11 @@ def test_an_empty_text_has_no_chunks():
 def test_a_plan_that_cannot_be_kept_is_refused(sizes):
     with pytest.raises(ValueError, match="chunk plan"):
         ChunkPlan(*sizes)
+
+
+def test_headings_and_overlap_share_one_allowance():
+    characters = "A heading of six whole words\n\n" + "One two three four five. " * 60
+    text = plain(characters, [Heading(0, 28, 1)])
+
+    for part in chunk(text, COUNT, ChunkPlan(40, 12, 10))[1:]:
+        assert sum(COUNT([part.context, characters[part.lead : part.span.start]])) <= 12

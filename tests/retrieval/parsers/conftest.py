@@ -63,8 +63,7 @@ def pdf_bytes(
         for at, (title, page) in enumerate(outline):
             following = f"/Next {first + at + 1} 0 R" if at + 1 < len(outline) else ""
             objects.append(
-                f"<< /Title ({title}) /Parent {first - 1} 0 R {following} "
-                f"/Dest [{2 + 2 * page} 0 R /XYZ 0 792 0] >>"
+                f"<< /Title ({title}) /Parent {first - 1} 0 R {following} /Dest [{2 + 2 * page} 0 R /XYZ 0 792 0] >>"
             )
     objects[0] = root
     out, offsets = io.BytesIO(b""), []
@@ -79,9 +78,7 @@ def pdf_bytes(
     return out.getvalue()
 
 
-def paragraph_lines(
-    lines: Sequence[str], top: float = 700, left: float = 72, size: float = 10
-) -> list[Placed]:
+def paragraph_lines(lines: Sequence[str], top: float = 700, left: float = 72, size: float = 10) -> list[Placed]:
     return [(left, top - 12 * at, size, line) for at, line in enumerate(lines)]
 
 
@@ -103,13 +100,10 @@ def docx_bytes(body: str, **parts: str | bytes) -> bytes:
     return zip_bytes(entries | {f"word/{name}.xml": content for name, content in parts.items()})
 
 
-def epub_bytes(
-    chapters: dict[str, str | bytes], *, spine: Sequence[str] | None = None, **extra: str
-) -> bytes:
+def epub_bytes(chapters: dict[str, str | bytes], *, spine: Sequence[str] | None = None, **extra: str) -> bytes:
     """An EPUB of XHTML bodies by name. spine: another order; extra: other media types, by name."""
     items = "".join(
-        f'<item id="{name}" href="text/{name}.xhtml" '
-        f'media-type="{extra.get(name, "application/xhtml+xml")}"/>'
+        f'<item id="{name}" href="text/{name}.xhtml" media-type="{extra.get(name, "application/xhtml+xml")}"/>'
         for name in chapters
     )
     order = "".join(f'<itemref idref="{name}"/>' for name in (spine if spine is not None else chapters))
@@ -135,12 +129,7 @@ def png_bytes() -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
     header = (1).to_bytes(4, "big") * 2 + b"\x08\0\0\0\0"
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0\0"))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0\0")) + chunk(b"IEND", b"")
 
 
 @pytest.fixture(name="write")

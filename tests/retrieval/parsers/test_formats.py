@@ -25,9 +25,7 @@ QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 def check(text: Text) -> None:
     """What holds for every parsed text."""
     assert text.characters == canonical(text.characters)
-    assert all(
-        letter in "\n\t" or unicodedata.category(letter) not in {"Cc", "Cs"} for letter in text.characters
-    )
+    assert all(letter in "\n\t" or unicodedata.category(letter) not in {"Cc", "Cs"} for letter in text.characters)
     last = 0
     for number, page in enumerate(text.pages, start=1):
         assert page.number == number
@@ -91,8 +89,7 @@ def test_unicode_encodings(write, encoding):
         ),
         (
             "cp1251",
-            "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему. "
-            * 5,
+            "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему. " * 5,
         ),
         ("shift_jis", "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。" * 5),
         ("big5", "道可道，非常道。名可名，非常名。無名天地之始；有名萬物之母。" * 5),
@@ -254,10 +251,7 @@ def test_epub_sections_are_spine_items(make, chapters):
 
 def test_docx_in_document_order(make):
     table = "<w:tbl>{}</w:tbl>".format(
-        "".join(
-            f"<w:tr>{''.join(f'<w:tc>{paragraph(cell)}</w:tc>' for cell in row)}</w:tr>"
-            for row in ("ab", "cd")
-        )
+        "".join(f"<w:tr>{''.join(f'<w:tc>{paragraph(cell)}</w:tc>' for cell in row)}</w:tr>" for row in ("ab", "cd"))
     )
     body = (
         paragraph("Before everything")
@@ -275,9 +269,7 @@ def test_docx_in_document_order(make):
         f'<w:footnote w:id="2">{paragraph("A note")}</w:footnote></w:footnotes>'
     )
     text = docx(make, body, footnotes=notes)
-    assert text.characters == (
-        "Before everything\n\nOne\n\nKept added[2]\n\n[2] A note\n\na\tb\nc\td\n\nDeeper\n\nTwo"
-    )
+    assert text.characters == ("Before everything\n\nOne\n\nKept added[2]\n\n[2] A note\n\na\tb\nc\td\n\nDeeper\n\nTwo")
     assert headings(text) == [("One", 1), ("Deeper", 2), ("Two", 1)]
     assert (len(text.pages), text.unit) == (3, "section")
 

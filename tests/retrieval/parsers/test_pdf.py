@@ -69,10 +69,7 @@ def test_running_lines_are_removed(make):
 
 
 def test_lines_that_only_look_alike_stay(make):
-    pages = [
-        make.lines([f"Chapter {name}", "Some words of it."])
-        for name in ("one", "two", "three", "four", "five")
-    ]
+    pages = [make.lines([f"Chapter {name}", "Some words of it."]) for name in ("one", "two", "three", "four", "five")]
     text = read(Job("a.pdf", make.pdf(pages)))
     assert all(name in text.characters for name in ("Chapter one", "Chapter five"))
 
@@ -128,12 +125,7 @@ def test_hyphens(head, tail, words, hyphenates, kept):
 
 def test_titles_that_programs_write_are_none():
     assert clean_title("Microsoft Word - report.doc", "x.pdf") == ""
-    assert (
-        clean_title("untitled", "x.pdf")
-        == clean_title("x", "/a/x.pdf")
-        == clean_title("a.dvi", "x.pdf")
-        == ""
-    )
+    assert clean_title("untitled", "x.pdf") == clean_title("x", "/a/x.pdf") == clean_title("a.dvi", "x.pdf") == ""
     assert clean_title("A  Real\nTitle", "x.pdf") == "A Real Title"
 
 
@@ -144,9 +136,7 @@ PRINTABLE = st.text(st.sampled_from("abc XYZ.,-()12é"), min_size=1, max_size=60
 @given(
     st.lists(
         st.lists(
-            st.tuples(
-                st.integers(20, 500), st.integers(20, 770), st.sampled_from([6, 8, 10, 12, 20]), PRINTABLE
-            ),
+            st.tuples(st.integers(20, 500), st.integers(20, 770), st.sampled_from([6, 8, 10, 12, 20]), PRINTABLE),
             max_size=8,
         ),
         min_size=1,
@@ -185,8 +175,5 @@ def test_the_example_is_read(request):
     example = request.config.rootpath / "examples" / "fhs-3.0.pdf"
     text = parse(example).text
     assert len(text.pages) == 50
-    assert (
-        "/bin contains commands that may be used by both the system administrator and by users"
-        in text.characters
-    )
+    assert "/bin contains commands that may be used by both the system administrator and by users" in text.characters
     assert "\n19\n" not in text.characters
