@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -137,7 +138,11 @@ Emit = Callable[[ReaderEvent], None]
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """What a reader works with. Never part of a graph's state. Once `stop` is set, calls end at their next token."""
+    """What a reader works with. Never part of a graph's state. Once `stop` is set, calls end at their next token.
+
+    `worker` is the one thread that reads. A new thread for each question would bring a memory arena and a team of
+    OpenMP threads of its own: 3 GB after thirty questions.
+    """
 
     engine: Engine
     search: Search
@@ -145,6 +150,7 @@ class Deps:
     documents: Documents
     runs: Runs
     stop: Event = field(default_factory=Event)
+    worker: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "longleaf-reader"))
 
 
 class Reader(Protocol):

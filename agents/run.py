@@ -10,11 +10,12 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from queue import SimpleQueue
-from threading import Event, Thread
+from threading import Event
 from typing import TYPE_CHECKING, Any, cast
 
 from longleaf.agents.errors import NothingToRead, QuestionEmpty, RunEnded
@@ -80,7 +81,7 @@ def _run(record: RunRecord, deps: Deps, checkpointer: Any) -> Iterator[ReaderEve
     config: RunnableConfig = {"configurable": {"thread_id": record.id}}
     begun = bool(graph.get_state(config).next)
     try:
-        yield from _events(graph, None if begun else _input(record), config, deps.stop)
+        yield from _events(graph, None if begun else _input(record), config, deps)
         answer = _answer(record, graph.get_state(config).values, deps)
     except LongleafError as error:
         deps.runs.finish(record.id, "failed", str(error), None)
@@ -98,11 +99,11 @@ def _run(record: RunRecord, deps: Deps, checkpointer: Any) -> Iterator[ReaderEve
 
 
 def _events(
-    graph: CompiledStateGraph[Any, Any, Any, Any], given: ReadState | None, config: RunnableConfig, stop: Event
+    graph: CompiledStateGraph[Any, Any, Any, Any], given: ReadState | None, config: RunnableConfig, deps: Deps
 ) -> Iterator[ReaderEvent]:
     """Run the graph and yield its events.
 
-    It runs in a thread of its own, because LangGraph lets a step end before it gives way to Ctrl-C or `close`, and a
+    It runs in the reader's thread, because LangGraph lets a step end before it gives way to Ctrl-C or `close`, and a
     step may be minutes of a model's work: so the wait is here, where it can be left and the model told to stop.
     """
     events: SimpleQueue[ReaderEvent | BaseException | None] = SimpleQueue()
@@ -115,16 +116,15 @@ def _events(
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             events.put(error)
 
-    thread = Thread(target=work, name=f"longleaf-run-{config['configurable']['thread_id'][:8]}")
-    thread.start()
+    running = deps.worker.submit(work)
     try:
         while (event := events.get()) is not None:
             if isinstance(event, BaseException):
                 raise event
             yield event
     finally:
-        stop.set()
-        thread.join()
+        deps.stop.set()
+        wait([running])
 
 
 def _input(record: RunRecord) -> ReadState:

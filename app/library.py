@@ -309,6 +309,12 @@ class Library:
     def _checkpointer(self) -> Any:
         return self._stack.enter_context(open_checkpointer(self.database))
 
+    @cached_property
+    def _deps(self) -> Deps:
+        deps = Deps(self.engine, self.search, self._shelf, self.documents, self._runs)
+        self._stack.callback(deps.worker.shutdown)
+        return deps
+
     def _exclusively(
         self, run: Callable[[Deps, Any], Iterator[AnswerEvent]], owner: int | None
     ) -> Iterator[AnswerEvent]:
@@ -317,8 +323,7 @@ class Library:
         with self._asking:
             self._asker = owner
             try:
-                deps = Deps(self.engine, self.search, self._shelf, self.documents, self._runs)
-                yield from run(deps, self._checkpointer)
+                yield from run(self._deps, self._checkpointer)
             finally:
                 self._asker = None
 

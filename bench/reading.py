@@ -168,7 +168,8 @@ def read(library: Library, chosen: Set, ids: dict[str, str], count: int) -> tupl
         )
         rows.append({"question": item.question, "gold": item.answers, "answer": answer.text, "hits": hits})
         if number % 25 == 0:
-            print(f"  {chosen.name}: {number} of {len(items)}", flush=True)
+            shares = f"first {tally.first / number:.1%}, three {tally.three / number:.1%}, wording {tally.wording / number:.1%}"
+            print(f"  {chosen.name}: {number} of {len(items)}: {shares}", flush=True)
     return tally, rows
 
 

@@ -129,7 +129,7 @@ class OpenAIEngine:
             raise WindowExceeded(
                 f"the prompt of request {request.id} has about {prompt_tokens} tokens and {self._model} is "
                 f"set to hold {self._card.window}, prompt and reply together. Set the server's real window "
-                "(`--window`), or use a reader that reads in parts (`--reader auto`)."
+                "(`--set model.window=N`), or use a reader that reads in parts (`--reader retrieve`)."
             )
         attempt = 0
         while not stopped.is_set():

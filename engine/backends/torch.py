@@ -174,7 +174,7 @@ class TorchEngine:
             raise WindowExceeded(
                 f"the prompt of request {request.id} has {len(prompt.ids)} tokens and {self._card.name} "
                 f"holds {window}, prompt and reply together. Use a reader that reads in parts "
-                "(`--reader auto`), a shorter text, or a model with a larger window (`longleaf models list`)."
+                "(`--reader retrieve`), a shorter text, or a model with a larger window (`longleaf models list`)."
             )
         room = window - len(prompt.ids)
         return Row(request, prompt, room=room, tokenizer=self._tokenizer, ends=self._ends)
