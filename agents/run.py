@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
 
+_PAGES_NAMED = 3
 NOT_FOUND = "Not found in the document."
 
 
@@ -175,18 +176,23 @@ def _coverage(record: RunRecord, state: dict[str, Any], deps: Deps, text: str, q
         Read(item["document_id"], item["start"], item["end"], "read" if item["chunk_id"] in shown else "skimmed")
         for item in state.get("passages", [])
     )
-    notes = [
-        f"{document.title}: {error}"
-        for document in documents
-        if document.status == "partial"
-        for error in document.errors
-    ]
+    notes = [note for document in documents for note in _unread(document)]
     notes += state.get("notes", [])
     words = unsupported(text, [item.text for item in quotes], record.question) if quotes else []
     if words:
         notes.append(f"the wording holds what its quotes do not: {', '.join(words)}")
     read = sum(part.end - part.start for part in parts if part.how == "read")
     return Coverage(read, sum(document.characters for document in documents), parts, tuple(notes))
+
+
+def _unread(document: DocumentRecord) -> list[str]:
+    """What of a document could not be read: page by page where that is short."""
+    if len(document.errors) <= _PAGES_NAMED:
+        return [f"{document.title}: {error}" for error in document.errors]
+    return [
+        f"{document.title}: {len(document.errors)} of {document.pages} {document.unit}s could not be read; "
+        f"`longleaf show {document.id[:12]}` lists them"
+    ]
 
 
 def _usage(run_id: str, deps: Deps) -> Usage:

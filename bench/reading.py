@@ -168,7 +168,8 @@ def read(library: Library, chosen: Set, ids: dict[str, str], count: int) -> tupl
         )
         rows.append({"question": item.question, "gold": item.answers, "answer": answer.text, "hits": hits})
         if number % 25 == 0:
-            shares = f"first {tally.first / number:.1%}, three {tally.three / number:.1%}, wording {tally.wording / number:.1%}"
+            counts = {"first": tally.first, "three": tally.three, "wording": tally.wording}
+            shares = ", ".join(f"{what} {count / number:.1%}" for what, count in counts.items())
             print(f"  {chosen.name}: {number} of {len(items)}: {shares}", flush=True)
     return tally, rows
 

@@ -15,12 +15,13 @@ from longleaf.retrieval.parsers.section import assemble
 from longleaf.retrieval.text import Text
 
 TAIL: Final = 65536
+PICTURE: Final = "it is a picture without text; `pip install 'longleaf[ocr]'`, then --ocr reads it"
 LOOKED_AT: Final = 16
 """Pages looked at for pictures, to say why there is no text."""
 
 
 def read(job: Job, on_page: OnPage = ignore_pages) -> Text:
-    """One page for each page of the file; a page that cannot be read is empty and holds its error.
+    """One page for each page of the file; a page that cannot be read, a scan among them, is empty and holds its error.
 
     Raises `DocumentError` when the file is damaged, needs a password, or no page has text.
     """
@@ -42,6 +43,7 @@ def read(job: Job, on_page: OnPage = ignore_pages) -> Text:
         title = clean_title(document.get_metadata_value("Title"), job.name)
         if not any(isinstance(page, list) and page for page in pages):
             raise _no_text(job, document, pages)
+        pages = [PICTURE if page == [] and _is_picture(document, index) else page for index, page in enumerate(pages)]
     finally:
         document.close()
     sections = lay_out(remove_furniture(pages), entries)
@@ -107,16 +109,20 @@ def read_outline(document: Any) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def _no_text(job: Job, document: Any, pages: list[list[Line] | str]) -> Exception:
+def _is_picture(document: Any, index: int) -> bool:
     from pypdfium2 import raw
 
+    return any(True for _ in document[index].get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=3))
+
+
+def _no_text(job: Job, document: Any, pages: list[list[Line] | str]) -> Exception:
     errors = [page for page in pages if isinstance(page, str)]
     if len(errors) == len(pages):
         return job.refuse(
             f"none of its {len(pages)} pages can be read: {errors[0]}", "Repair it, for example with qpdf."
         )
     for index in range(min(len(document), LOOKED_AT)):
-        if any(True for _ in document[index].get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=3)):
+        if _is_picture(document, index):
             return job.refuse(
                 f"its {len(pages)} pages are pictures without text, as a scanner makes them; it needs OCR",
                 "OCR found none." if job.ocr else "Run `pip install 'longleaf[ocr]'` and parse it again with --ocr.",

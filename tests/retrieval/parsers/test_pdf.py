@@ -177,3 +177,11 @@ def test_the_example_is_read(request):
     assert len(text.pages) == 50
     assert "/bin contains commands that may be used by both the system administrator and by users" in text.characters
     assert "\n19\n" not in text.characters
+
+
+def test_a_scanned_page_among_others_makes_the_document_partial(write, make):
+    scanned = parse(write("mixed.pdf", make.pdf([make.lines(["A page of prose."]), []], picture=True))).text
+
+    assert [page.error is None for page in scanned.pages] == [True, False]
+    assert "--ocr" in scanned.pages[1].error
+    assert scanned.status == "partial"
