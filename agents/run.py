@@ -27,7 +27,9 @@ from longleaf.agents.state import ReadState
 from longleaf.agents.support import unsupported
 from longleaf.engine.contract import Usage
 from longleaf.engine.errors import LongleafError
+from longleaf.memory.documents import Documents
 from longleaf.memory.records import ClaimRecord, DocumentRecord, QuoteRecord, RunRecord
+from longleaf.memory.runs import Runs
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -37,16 +39,30 @@ _PAGES_NAMED = 3
 NOT_FOUND = "Not found in the document."
 
 
+def check(ask: Ask, documents: Documents) -> None:
+    """Refuse what cannot be read, before a model is loaded for it. Raises as `start` does."""
+    if not ask.question.strip():
+        raise QuestionEmpty('The question is empty. Ask something, for example: longleaf ask FILE "What is …?"')
+    reader(ask.reader)
+    _documents(ask.document_ids, documents)
+
+
+def stopped(run_id: str, runs: Runs) -> RunRecord:
+    """A run that can be gone on with. Raises `RunMissing`, and `RunEnded` where it is done."""
+    record = runs.get(run_id)
+    if record.status == "done":
+        raise RunEnded(f"Run {record.id[:12]} is done. `longleaf runs show {record.id[:12]}` shows its answer.")
+    return record
+
+
 def start(ask: Ask, deps: Deps, checkpointer: Any) -> Iterator[ReaderEvent | Answer]:
     """Put a question to a reader. Yields events while it reads and the `Answer` last.
 
     Raises `QuestionEmpty`, `NothingToRead`, `ReaderUnknown`, `DocumentMissing`, and what the engine raises. The run is
     then recorded as failed or interrupted, with its steps.
     """
-    if not ask.question.strip():
-        raise QuestionEmpty('The question is empty. Ask something, for example: longleaf ask FILE "What is …?"')
+    check(ask, deps.documents)
     chosen = reader(ask.reader)
-    _documents(ask.document_ids, deps)
     settings = {"budget": asdict(ask.budget), "seed": ask.seed}
     record = RunRecord(
         id=uuid.uuid4().hex,
@@ -69,9 +85,7 @@ def start(ask: Ask, deps: Deps, checkpointer: Any) -> Iterator[ReaderEvent | Ans
 
 def resume(run_id: str, deps: Deps, checkpointer: Any) -> Iterator[ReaderEvent | Answer]:
     """Go on with a run that was interrupted or failed. Raises `RunMissing`, and `RunEnded` where it is done."""
-    record = deps.runs.get(run_id)
-    if record.status == "done":
-        raise RunEnded(f"Run {record.id[:12]} is done. `longleaf runs show {record.id[:12]}` shows its answer.")
+    record = stopped(run_id, deps.runs)
     deps.runs.restart(record.id)
     yield from _run(record, deps, checkpointer)
 
@@ -141,8 +155,8 @@ def _input(record: RunRecord) -> ReadState:
     )
 
 
-def _documents(document_ids: Sequence[str], deps: Deps) -> list[DocumentRecord]:
-    documents = [deps.documents.get(key) for key in document_ids] if document_ids else deps.documents.list()
+def _documents(document_ids: Sequence[str], shelved: Documents) -> list[DocumentRecord]:
+    documents = [shelved.get(key) for key in document_ids] if document_ids else shelved.list()
     if not documents:
         raise NothingToRead("The library holds no documents. Add one with `longleaf add FILE`.")
     return documents
@@ -168,7 +182,7 @@ def _answer(record: RunRecord, state: dict[str, Any], deps: Deps) -> Answer:
 
 
 def _coverage(record: RunRecord, state: dict[str, Any], deps: Deps, text: str, quotes: Sequence[Quote]) -> Coverage:
-    documents = _documents(record.document_ids, deps)
+    documents = _documents(record.document_ids, deps.documents)
     # A passage is read where a call that ended well held its chunk, or all there is (`direct` names no chunks).
     done = [step.chunk_ids for step in deps.runs.steps(record.id) if step.status == "done"]
     shown = {"" for _ in done} | {key for chunk_ids in done for key in chunk_ids}

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from longleaf.agents.errors import QuestionEmpty
 from longleaf.agents.reader import Answer, Ask, Budget, Deps, ReaderEvent
 from longleaf.engine.contract import Engine
 from longleaf.engine.store import ModelStore
@@ -137,14 +136,13 @@ class Library:
     def _stream(
         self, question: str, documents: Sequence[str], reader: str | None, *, owner: int | None
     ) -> Iterator[AnswerEvent]:
-        from longleaf.agents.run import start
+        from longleaf.agents.run import check, start
 
-        if not question.strip():
-            raise QuestionEmpty('The question is empty. Ask something, for example: longleaf ask FILE "What is …?"')
         answer = self.settings.answer
         budget = Budget(self.settings.search.passages, answer.quotes, answer.tokens)
         chosen = tuple(self.get(document).id for document in documents)
         ask = Ask(question, chosen, reader or answer.reader, budget, answer.seed)
+        check(ask, self.documents)
         yield from self._exclusively(lambda deps, checkpointer: start(ask, deps, checkpointer), owner)
 
     async def ask_async(self, question: str, documents: Sequence[str] = (), *, reader: str | None = None) -> Answer:
@@ -173,8 +171,9 @@ class Library:
 
     def resume(self, run: str) -> Iterator[AnswerEvent]:
         """Go on with a run that was stopped. Raises `RunMissing` and `RunEnded`."""
-        from longleaf.agents.run import resume
+        from longleaf.agents.run import resume, stopped
 
+        stopped(run, self._runs)
         yield from self._exclusively(lambda deps, checkpointer: resume(run, deps, checkpointer), threading.get_ident())
 
     # Models

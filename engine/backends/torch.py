@@ -98,7 +98,7 @@ class TorchEngine:
             chunk=chunk or (2048 if place.startswith("cuda") else 512),
             rows=rows or (64 if place.startswith("cuda") else 16),
             batch_tokens=budget,
-            kept_tokens=min(16384, budget // 2) if kept_tokens is None else kept_tokens,
+            kept_tokens=min(8192, budget // 2) if kept_tokens is None else kept_tokens,
         )
         card = ModelCard(
             name=name or path.stem,

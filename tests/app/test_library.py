@@ -8,7 +8,7 @@ from longleaf import Answer, Library
 from longleaf.agents.errors import NothingToRead, QuestionEmpty
 from longleaf.agents.reader import QuoteFound, Reading, Wording
 from longleaf.engine.backends.scripted import ScriptedEngine
-from longleaf.memory.errors import DocumentMissing, IndexStale, LibraryBusy
+from longleaf.memory.errors import DocumentMissing, IndexStale, LibraryBusy, RunMissing
 from longleaf.retrieval.errors import DocumentError
 
 BOOK = "The capital of Freedonia is Zubrow. It lies on the river Lutz.\n\nThe king was crowned in 1887.\n"
@@ -173,3 +173,12 @@ def test_asking_inside_an_open_stream_is_an_error_and_not_a_hang(library, book):
 
     events.close()
     assert library.ask(QUESTION).found
+
+
+def test_what_cannot_be_asked_is_refused_before_a_model_is_fetched(tmp_path):
+    settings = {"embedder": "hashed-words", "model": {"name": "no-such-model"}}
+    with Library.open(tmp_path / "library", overrides=settings) as opened:
+        with pytest.raises(NothingToRead):
+            opened.ask(QUESTION)
+        with pytest.raises(RunMissing):
+            list(opened.resume("abc"))
