@@ -14,7 +14,7 @@ from longleaf.retrieval.text import Span, Text
 
 ENOUGH = 0.38
 """Least confidence of the best sentence for an answer to be looked for at all. docs/benchmarks.md has the curve: on
-xquad it turns away 1% of questions the library answers and nine in ten of those it does not."""
+xquad it turns away 3% of questions the library answers and nine in ten of those it does not."""
 
 MODEL_BONUS = 0.05
 """What the model's own choice of a sentence adds to its score (scores run from 0 to 1.5)."""

@@ -182,12 +182,14 @@ def _quote_hits(library: Library, answer: Answer, place: int, item: Item, ids: d
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--questions", type=int, default=150, help="questions read with the model, per set")
+    arguments.add_argument("--pages-questions", type=int, default=50, help="the same, for the web pages of L-Eval")
     arguments.add_argument("--models", type=Path, help="a models folder to use [default: fetch]")
     chosen = arguments.parse_args()
     data = shared_data()
     rows: list[tuple[str, str, str, str]] = []
     details: dict[str, Any] = {}
     quotes = verbatim = 0
+    counts = {"xquad": chosen.questions, "natural_question": chosen.pages_questions}
     for questions in (xquad(data), natural_question(data)):
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
@@ -207,7 +209,7 @@ def main() -> None:
                     (f"{questions.name} recall@1", f"{recall[1]:.1%}", f"{baseline_recall(questions, 1):.1%}", "")
                 )
                 print("\n".join(str(row) for row in rows[-2:]), flush=True)
-                tally, answers = read(library, questions, ids, chosen.questions)
+                tally, answers = read(library, questions, ids, counts[questions.name])
                 details[questions.name] = {"tally": tally.__dict__, "answers": answers}
                 quotes, verbatim = quotes + tally.quotes, verbatim + tally.verbatim
                 goals = (">= 75%", ">= 90%", ">= 35%") if questions.name == "xquad" else ("", "", "")

@@ -52,8 +52,10 @@ def test_settings_in_a_page_are_settings(page, tmp_path):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
-def test_python_in_a_page_runs(page, real, tmp_path):
+def test_python_in_a_page_runs(page, real, tmp_path, models_folder):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    if models_folder.is_dir():
+        (tmp_path / "models").symlink_to(models_folder)
     for body in blocks(page, "python"):
         done = real(code=body)
         assert done.returncode == 0, done.stderr
