@@ -29,6 +29,7 @@ NEAREST = 10
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--models", type=Path, default=Path(".longleaf/models"))
+    arguments.add_argument("--most", type=int, default=10_000, help="chunks taken at most")
     chosen = arguments.parse_args()
     data = shared_data()
     embedder = SentenceEmbedder(ModelStore(chosen.models).get("all-minilm-l6-v2"), name="all-minilm-l6-v2")
@@ -37,6 +38,7 @@ def main() -> None:
         if file.suffix in {".pdf", ".epub", ".docx", ".html"}:
             text = parse(file).text
             bodies += [body(text, part) for part in chunk(text, embedder.count)]
+    bodies = bodies[: chosen.most]
     print(f"{len(bodies)} chunks", flush=True)
     vectors = embedder.embed(bodies)
     questions = [row["question"] for row in read_lines(data / "xquad_en" / "qa.jsonl")][:200]
