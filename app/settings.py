@@ -54,7 +54,7 @@ class SearchSettings(_Section):
     reread: int = Field(16, ge=1, description="Candidates ranked again by their sentences.")
     passages: int = Field(5, ge=1, description="Passages kept for the reader.")
     relevance: float = Field(0.9, gt=0, le=1, description="Weight of relevance against novelty; 1 turns novelty off.")
-    ef_search: int = Field(200, ge=10, description="HNSW search width: higher finds more, slower.")
+    ef_search: int = Field(400, ge=10, description="HNSW search width: higher finds more, slower.")
 
 
 class AnswerSettings(_Section):

@@ -69,7 +69,7 @@ class Vectors:
         fingerprint: str,
         dimensions: int,
         *,
-        ef_search: int = 200,
+        ef_search: int = 400,
         ef_construction: int = 200,
         m: int = 32,
         rebuild: bool = False,
