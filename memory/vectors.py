@@ -220,6 +220,7 @@ class Vectors:
         marks = self._collection.metadata or {}
         if (marks.get("fingerprint"), marks.get("dimensions")) == (self._fingerprint, self._dimensions):
             self._mend(rebuild=rebuild)
+            self._widen()
             return
         if not rebuild:
             raise IndexStale(
@@ -228,6 +229,12 @@ class Vectors:
                 f"({self._dimensions}). {REBUILD}"
             )
         self.reset()
+
+    def _widen(self) -> None:
+        """Search as wide as is asked now, not as wide as when the index was made."""
+        wanted = self._settings["ef_search"]
+        if self._collection.configuration["hnsw"]["ef_search"] != wanted:
+            self._collection.modify(configuration={"hnsw": {"ef_search": wanted}})
 
     def _mend(self, *, rebuild: bool) -> None:
         """Empty the index where its files were cut short."""

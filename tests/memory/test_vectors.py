@@ -251,3 +251,13 @@ def test_a_damaged_index(tmp_path, sample):
 
     with pytest.raises(IndexStale, match="longleaf index --rebuild"):
         opened(tmp_path / "chroma")
+
+
+def test_an_index_is_searched_as_wide_as_is_asked_now(tmp_path):
+    row = np.ones((1, 4), dtype=np.float32)
+    with Vectors.open(tmp_path, "embedder", 4, ef_search=50) as index:
+        index.add(["a"], row, ["document"], ["text"])
+
+    with Vectors.open(tmp_path, "embedder", 4, ef_search=400) as index:
+        assert index._collection.configuration["hnsw"]["ef_search"] == 400
+        assert [key for key, _ in index.search(row[0], None, 1)] == ["a"]
