@@ -94,7 +94,7 @@ def reading(evidence: Sequence[EvidenceState], shelf: Shelf) -> str:
     """What the model reasons over: each quote amid its neighbours, strongest at the ends, and the best quote last.
 
     A small model looks at what stands before the question and little else: with the best quote there it names the
-    answer half as often again (docs/benchmarks.md).
+    answer more often (docs/benchmarks.md).
     """
     blocks: list[str] = []
     for item in at_ends(evidence):

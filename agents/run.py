@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any, cast
 from longleaf.agents.errors import NothingToRead, QuestionEmpty, RunEnded
 from longleaf.agents.evidence import quote
 from longleaf.agents.prompt import hashes
-from longleaf.agents.reader import Answer, Ask, Budget, Claim, Coverage, Deps, Quote, Read, ReaderEvent
+from longleaf.agents.reader import Answer, Ask, Claim, Coverage, Deps, Quote, Read, ReaderEvent
 from longleaf.agents.registry import reader
 from longleaf.agents.state import ReadState
 from longleaf.agents.support import unsupported
 from longleaf.engine.contract import Usage
 from longleaf.engine.errors import LongleafError
 from longleaf.memory.documents import Documents
-from longleaf.memory.records import ClaimRecord, DocumentRecord, QuoteRecord, RunRecord
+from longleaf.memory.records import ClaimRecord, DocumentRecord, QuoteRecord, RunRecord, StepRecord
 from longleaf.memory.runs import Runs
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ def _documents(document_ids: Sequence[str], shelved: Documents) -> list[Document
 
 
 def _answer(record: RunRecord, state: dict[str, Any], deps: Deps) -> Answer:
+    steps = deps.runs.steps(record.id)
     found = bool(state.get("found"))
     evidence = state.get("evidence", []) if found else []
     quotes = tuple(quote(item, deps.shelf) for item in evidence)
@@ -175,16 +176,23 @@ def _answer(record: RunRecord, state: dict[str, Any], deps: Deps) -> Answer:
         claims=claims,
         found=bool(claims),
         reader=record.reader,
-        coverage=_coverage(record, state, deps, text, quotes),
-        usage=_usage(record.id, deps),
+        coverage=_coverage(record, state, deps, text, quotes, steps),
+        usage=_usage(steps),
         run_id=record.id,
     )
 
 
-def _coverage(record: RunRecord, state: dict[str, Any], deps: Deps, text: str, quotes: Sequence[Quote]) -> Coverage:
+def _coverage(
+    record: RunRecord,
+    state: dict[str, Any],
+    deps: Deps,
+    text: str,
+    quotes: Sequence[Quote],
+    steps: Sequence[StepRecord],
+) -> Coverage:
     documents = _documents(record.document_ids, deps.documents)
     # A passage is read where a call that ended well held its chunk, or all there is (`direct` names no chunks).
-    done = [step.chunk_ids for step in deps.runs.steps(record.id) if step.status == "done"]
+    done = [step.chunk_ids for step in steps if step.status == "done"]
     shown = {"" for _ in done} | {key for chunk_ids in done for key in chunk_ids}
     parts = tuple(
         Read(item["document_id"], item["start"], item["end"], "read" if item["chunk_id"] in shown else "skimmed")
@@ -209,9 +217,9 @@ def _unread(document: DocumentRecord) -> list[str]:
     ]
 
 
-def _usage(run_id: str, deps: Deps) -> Usage:
+def _usage(steps: Sequence[StepRecord]) -> Usage:
     total = Usage()
-    for step in deps.runs.steps(run_id):
+    for step in steps:
         total += Usage(1, step.prompt_tokens, step.generated_tokens, step.cached_tokens, step.seconds)
     return total
 
@@ -240,17 +248,6 @@ def from_json(plain: dict[str, Any]) -> Answer:
         ),
         usage=Usage(**plain["usage"]),
         run_id=plain["run_id"],
-    )
-
-
-def ask_of(record: RunRecord) -> Ask:
-    """The question a run was started with."""
-    return Ask(
-        record.question,
-        record.document_ids,
-        record.reader,
-        Budget(**record.settings["budget"]),
-        record.settings["seed"],
     )
 
 

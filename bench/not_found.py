@@ -8,13 +8,11 @@ Every fourth question is put to the library with its article and to the library 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
-from reading import fill, xquad
+from reading import fill, new_library, xquad
 from report import shared_data, write
 
-from longleaf import Library
 from longleaf.agents.evidence import ENOUGH, confidence
 
 THRESHOLDS = (0.30, 0.35, ENOUGH, 0.40, 0.45)
@@ -25,19 +23,14 @@ def main() -> None:
     arguments.add_argument("--models", type=Path, help="a models folder to use [default: fetch]")
     chosen = arguments.parse_args()
     questions = xquad(shared_data())
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        if chosen.models:
-            (folder / "library").mkdir()
-            (folder / "library" / "models").symlink_to(chosen.models.resolve())
-        with Library.open(folder / "library") as library:
-            ids = fill(library, questions, folder)
-            held, lacking = [], []
-            for item in questions.items[::4]:
-                others = [document_id for name, document_id in ids.items() if name != item.document]
-                for scores, documents in ((held, None), (lacking, others)):
-                    best = library.search.find(item.question, documents).sentences[:3]
-                    scores.append(max((confidence(sentence) for sentence in best), default=0.0))
+    with new_library(chosen.models) as (library, folder):
+        ids = fill(library, questions, folder)
+        held, lacking = [], []
+        for item in questions.items[::4]:
+            others = [document_id for name, document_id in ids.items() if name != item.document]
+            for scores, documents in ((held, None), (lacking, others)):
+                best = library.search.find(item.question, documents).sentences[:3]
+                scores.append(max((confidence(sentence) for sentence in best), default=0.0))
     rows = []
     for threshold in THRESHOLDS:
         wrong = sum(score < threshold for score in held) / len(held)

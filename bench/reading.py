@@ -14,7 +14,8 @@ import random
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,18 @@ def _covers(item: Item, name: str, start: int, end: int, text: str) -> bool:
     return start <= item.span[0] and item.span[1] <= end if item.span else holds(text, item)
 
 
+@contextmanager
+def new_library(models: Path | None) -> Iterator[tuple[Library, Path]]:
+    """An empty library in a folder of its own, with the models of `models` where that is given."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        if models:
+            (folder / "library").mkdir()
+            (folder / "library" / "models").symlink_to(models.resolve())
+        with Library.open(folder / "library") as library:
+            yield library, folder
+
+
 def fill(library: Library, chosen: Set, folder: Path) -> dict[str, str]:
     """Add the articles; returns document ids by article."""
     ids = {}
@@ -191,43 +204,30 @@ def main() -> None:
     quotes = verbatim = 0
     counts = {"xquad": chosen.questions, "natural_question": chosen.pages_questions}
     for questions in (xquad(data), natural_question(data)):
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
-            if chosen.models:
-                (folder / "library").mkdir()
-                (folder / "library" / "models").symlink_to(chosen.models.resolve())
-            with Library.open(folder / "library") as library:
-                ids = fill(library, questions, folder)
-                base = baseline_recall(questions, 5)
-                recall = search_recall(library, questions, ids, (1, 5))
-                target = f">= {base:.1%}" if questions.name == "xquad" else f">= {base + 0.10:.1%}"
-                size = len(questions.items)
-                rows.append(
-                    (f"{questions.name} recall@5 ({size} questions)", f"{recall[5]:.1%}", f"{base:.1%}", target)
-                )
-                rows.append(
-                    (f"{questions.name} recall@1", f"{recall[1]:.1%}", f"{baseline_recall(questions, 1):.1%}", "")
-                )
-                print("\n".join(str(row) for row in rows[-2:]), flush=True)
-                tally, answers = read(library, questions, ids, counts[questions.name])
-                details[questions.name] = {"tally": tally.__dict__, "answers": answers}
-                quotes, verbatim = quotes + tally.quotes, verbatim + tally.verbatim
-                goals = (">= 75%", ">= 90%", ">= 35%") if questions.name == "xquad" else ("", "", "")
-                for what, value, goal in zip(
-                    ("first", "three", "wording"), (tally.first, tally.three, tally.wording), goals, strict=True
-                ):
-                    label = {
-                        "first": "first quote holds the answer",
-                        "three": "one of the first three quotes does",
-                        "wording": "the model's wording does",
-                    }[what]
-                    rows.append(
-                        (f"{questions.name}: {label} (n={tally.asked})", f"{value / tally.asked:.1%}", "", goal)
-                    )
-                rows.append((f"{questions.name}: said 'not found'", f"{tally.not_found / tally.asked:.1%}", "", ""))
-                rows.append(
-                    (f"{questions.name}: seconds a question, mean", f"{tally.seconds / tally.asked:.1f}", "", "")
-                )
+        with new_library(chosen.models) as (library, folder):
+            ids = fill(library, questions, folder)
+            base = baseline_recall(questions, 5)
+            recall = search_recall(library, questions, ids, (1, 5))
+            target = f">= {base:.1%}" if questions.name == "xquad" else f">= {base + 0.10:.1%}"
+            size = len(questions.items)
+            rows.append((f"{questions.name} recall@5 ({size} questions)", f"{recall[5]:.1%}", f"{base:.1%}", target))
+            rows.append((f"{questions.name} recall@1", f"{recall[1]:.1%}", f"{baseline_recall(questions, 1):.1%}", ""))
+            print("\n".join(str(row) for row in rows[-2:]), flush=True)
+            tally, answers = read(library, questions, ids, counts[questions.name])
+            details[questions.name] = {"tally": tally.__dict__, "answers": answers}
+            quotes, verbatim = quotes + tally.quotes, verbatim + tally.verbatim
+            goals = (">= 75%", ">= 90%", ">= 35%") if questions.name == "xquad" else ("", "", "")
+            for what, value, goal in zip(
+                ("first", "three", "wording"), (tally.first, tally.three, tally.wording), goals, strict=True
+            ):
+                label = {
+                    "first": "first quote holds the answer",
+                    "three": "one of the first three quotes does",
+                    "wording": "the model's wording does",
+                }[what]
+                rows.append((f"{questions.name}: {label} (n={tally.asked})", f"{value / tally.asked:.1%}", "", goal))
+            rows.append((f"{questions.name}: said 'not found'", f"{tally.not_found / tally.asked:.1%}", "", ""))
+            rows.append((f"{questions.name}: seconds a question, mean", f"{tally.seconds / tally.asked:.1f}", "", ""))
     rows.append(("displayed quotes verbatim at their offsets", f"{verbatim} of {quotes}", "", "100%"))
     write("reading", rows, details)
 
