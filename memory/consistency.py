@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from longleaf.memory.documents import Documents
+from longleaf.memory.facts import Facts
 from longleaf.memory.vectors import Vectors
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,23 @@ def reconcile(documents: Documents, vectors: Vectors) -> Reconciled:
     if missing:
         logger.warning("the vector index lacks %d chunks; they must be embedded again", len(missing))
     return Reconciled(dropped, missing)
+
+
+def reconcile_facts(facts: Facts, vectors: Vectors) -> tuple[str, ...]:
+    """Drop vectors of facts that are gone, and name the facts that have none.
+
+    A fact is written before its vector and forgotten after it, and a superseded one keeps its vector (recall asks SQL
+    which may be shown): so a crash only ever leaves too few vectors, and the two counts show it. For the holder of
+    the writer lock.
+    """
+    if facts.count() == vectors.count():
+        return ()
+    recorded, indexed = facts.ids(), vectors.ids()
+    vectors.remove(sorted(indexed - recorded))
+    missing = tuple(sorted(recorded - indexed))
+    if missing:
+        logger.info("the vector index lacks %d facts; they are embedded again", len(missing))
+    return missing
 
 
 def _settle_journal(documents: Documents, vectors: Vectors) -> tuple[str, ...]:

@@ -23,5 +23,17 @@ class RunMissing(LongleafError):
     """No run, or more than one, goes by the given id."""
 
 
+class ConversationMissing(LongleafError):
+    """No conversation, or more than one, goes by the given id."""
+
+
+class FactMissing(LongleafError):
+    """No fact, or more than one, goes by the given id."""
+
+
+class FactUnsupported(LongleafError):
+    """A fact's document does not hold its quote at its span, so it is not kept."""
+
+
 class DatabaseUnusable(LongleafError):
     """A database or a Chroma server cannot be used: damaged, full, out of reach, or of a newer Longleaf."""

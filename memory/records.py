@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 DocumentStatus = Literal["whole", "partial"]
 RunStatus = Literal["running", "done", "failed", "interrupted"]
+FactScope = Literal["document", "collection", "user"]
+FactSource = Literal["model", "user"]
+Feedback = Literal["good", "bad"]
 
 
 def text_version_id(document_id: str, parser: str, parser_version: str) -> str:
@@ -151,3 +154,142 @@ class ClaimRecord:
     text: str
     confidence: float | None
     quotes: tuple[QuoteRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpan:
+    """Characters `[start, end)` of a document."""
+
+    document_id: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLine:
+    """One line of a memory and the spans of documents that hold it up, found by code.
+
+    `mark`: supported; unsupported, which no span ever held up; lost, whose support an overwrite took away. `by` says
+    who put it there. `out` is why a line that was proposed is not in the memory's text; empty for one that is.
+    """
+
+    text: str
+    spans: tuple[SourceSpan, ...]
+    mark: Literal["supported", "unsupported", "lost"]
+    by: Literal["model", "search"] = "model"
+    out: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryVersionRecord:
+    """What a run's memory held after its `sequence`-th change (from 1), and what that change added and dropped.
+
+    `chunk_ids` name what was read for it. `text` is the memory as the next prompt sees it.
+    """
+
+    run_id: str
+    sequence: int
+    node: str
+    chunk_ids: tuple[str, ...]
+    text: str
+    tokens: int
+    lines: tuple[MemoryLine, ...]
+    added: tuple[str, ...]
+    dropped: tuple[str, ...]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationRecord:
+    """Questions that belong together. `title` is the first of them, `asked_at` the time of the last."""
+
+    id: str
+    title: str
+    started_at: datetime
+    asked_at: datetime
+    turns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """One question of a conversation and its answer.
+
+    `asked` is what was typed and `question` what it was read as. `Conversations.append` gives `ordinal`, from 1; what
+    is passed in is ignored.
+    """
+
+    conversation_id: str
+    ordinal: int
+    asked: str
+    question: str
+    document_ids: tuple[str, ...]
+    run_id: str
+    answer: str
+    found: bool
+    tokens: int
+    asked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRecord:
+    """What stands for the turns up to and with `up_to`. Older summaries, and the turns themselves, stay."""
+
+    conversation_id: str
+    up_to: int
+    text: str
+    tokens: int
+    made_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FactRecord:
+    """Something known across conversations: a claim with its checked quote, or a user's own word.
+
+    `scope` says what it holds for and `scope_id` which one (a document's sha256, a collection's name, empty for the
+    user). `key` is the normalised question, `words` the stems it is found by. A fact without a document has no span,
+    and page 0. `stale` is worked out when it is read: its document is gone, or the document's text of now does not
+    hold the quote at the span.
+    """
+
+    id: str
+    scope: FactScope
+    scope_id: str
+    text: str
+    question: str
+    key: str
+    words: tuple[str, ...]
+    document_id: str | None
+    title: str
+    text_id: str | None
+    start: int
+    end: int
+    page: int
+    quote: str
+    run_id: str | None
+    claim_ordinal: int
+    source: FactSource
+    asked_at: datetime
+    valid_from: datetime
+    superseded_by: str | None = None
+    superseded_at: datetime | None = None
+    pinned: bool = False
+    stale: bool = False
+
+    @property
+    def superseded(self) -> bool:
+        return self.superseded_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionRecord:
+    """A question that was answered, by its run. `key` is its normalised form, `feedback` good, bad or None."""
+
+    run_id: str
+    asked: str
+    key: str
+    words: tuple[str, ...]
+    document_ids: tuple[str, ...]
+    answer: str
+    found: bool
+    asked_at: datetime
+    feedback: Feedback | None = None

@@ -1,9 +1,11 @@
 """The tables, as SQLAlchemy sees them.
 
 `document` has `text_version`s (every parse) and `chunk`s (of the current text only); removing it removes
-them. `run` has `step`s, `claim`s and their `quote`s; these name documents without a foreign key, so an old
-answer keeps its quotes when a document is gone. `ingest` is the journal of texts that the vector index may
-hold although SQL does not. The full-text index is not here: each database has its own kind, see `words`.
+them. `run` has `step`s, `memory_version`s, `claim`s and their `quote`s; these name documents without a
+foreign key, so an old answer keeps its quotes when a document is gone. `ingest` is the journal of texts that
+the vector index may hold although SQL does not. The full-text index is not here: each database has its own
+kind, see `words`. `conversation` has `turn`s and `summary`s; `fact` and `question` are what is known across
+conversations, and name runs and documents without a foreign key.
 """
 
 from __future__ import annotations
@@ -171,6 +173,21 @@ class Step(Table):
     created_at: Mapped[datetime]
 
 
+class MemoryVersion(Table):
+    __tablename__ = "memory_version"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    node: Mapped[str] = mapped_column(Text)
+    chunk_ids: Mapped[list[Any]]
+    text: Mapped[str] = mapped_column(Prose)
+    tokens: Mapped[int]
+    lines: Mapped[list[Any]]
+    added: Mapped[list[Any]]
+    dropped: Mapped[list[Any]]
+    created_at: Mapped[datetime]
+
+
 class Claim(Table):
     __tablename__ = "claim"
 
@@ -192,3 +209,79 @@ class Quote(Table):
     page: Mapped[int]
     text: Mapped[str] = mapped_column(Prose)
     status: Mapped[str] = mapped_column(String(32))
+
+
+class Conversation(Table):
+    __tablename__ = "conversation"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    title: Mapped[str] = mapped_column(Prose)
+    started_at: Mapped[datetime]
+    asked_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Turn(Table):
+    __tablename__ = "turn"
+
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversation.id", ondelete="CASCADE"), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    asked: Mapped[str] = mapped_column(Prose)
+    question: Mapped[str] = mapped_column(Prose)
+    document_ids: Mapped[list[Any]]
+    run_id: Mapped[str] = mapped_column(String(64), index=True)
+    answer: Mapped[str] = mapped_column(Prose)
+    found: Mapped[bool]
+    tokens: Mapped[int]
+    asked_at: Mapped[datetime]
+
+
+class Summary(Table):
+    __tablename__ = "summary"
+
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversation.id", ondelete="CASCADE"), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    up_to: Mapped[int]
+    text: Mapped[str] = mapped_column(Prose)
+    tokens: Mapped[int]
+    made_at: Mapped[datetime]
+
+
+class Fact(Table):
+    __tablename__ = "fact"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    scope: Mapped[str] = mapped_column(String(16))
+    scope_id: Mapped[str] = mapped_column(Prose)
+    text: Mapped[str] = mapped_column(Prose)
+    question: Mapped[str] = mapped_column(Prose)
+    key: Mapped[str] = mapped_column(Prose)
+    words: Mapped[str] = mapped_column(Prose)
+    document_id: Mapped[str | None] = mapped_column(String(64), index=True)
+    title: Mapped[str] = mapped_column(Prose)
+    text_id: Mapped[str | None] = mapped_column(String(32))
+    start: Mapped[int] = mapped_column("char_start")
+    end: Mapped[int] = mapped_column("char_end")
+    page: Mapped[int]
+    quote: Mapped[str] = mapped_column(Prose)
+    run_id: Mapped[str | None] = mapped_column(String(64))
+    claim_ordinal: Mapped[int]
+    source: Mapped[str] = mapped_column(String(8))
+    asked_at: Mapped[datetime] = mapped_column(index=True)
+    valid_from: Mapped[datetime]
+    superseded_by: Mapped[str | None] = mapped_column(String(32))
+    superseded_at: Mapped[datetime | None]
+    pinned: Mapped[bool]
+
+
+class Question(Table):
+    __tablename__ = "question"
+
+    run_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    asked: Mapped[str] = mapped_column(Prose)
+    key: Mapped[str] = mapped_column(Prose)
+    words: Mapped[str] = mapped_column(Prose)
+    document_ids: Mapped[list[Any]]
+    answer: Mapped[str] = mapped_column(Prose)
+    found: Mapped[bool]
+    asked_at: Mapped[datetime] = mapped_column(index=True)
+    feedback: Mapped[str | None] = mapped_column(String(8))

@@ -20,6 +20,7 @@ from longleaf.memory.errors import DatabaseUnusable, IndexStale
 from longleaf.memory.marker import OpenMarker
 
 COLLECTION = "chunks"
+FACTS = "facts"
 
 # A filter that leaves this few chunks: compare them one by one, exactly. HNSW costs the same and may miss
 # some.
@@ -53,8 +54,10 @@ class Vectors:
         dimensions: int,
         settings: dict[str, Any],
         marker: OpenMarker | None,
+        name: str = COLLECTION,
     ) -> None:
         self._client = client
+        self._name = name
         self._marker = marker
         self._fingerprint = fingerprint
         self._dimensions = dimensions
@@ -102,6 +105,15 @@ class Vectors:
             client.close()
             raise
         return vectors
+
+    def beside(self, name: str) -> Vectors:
+        """Another collection of the same index, made where it is missing; this one's `close` closes it too.
+
+        It is a cache that whoever asks for it fills again: where another embedder made it, it is emptied.
+        """
+        other = Vectors(self._client, self._fingerprint, self._dimensions, self._settings, self._marker, name)
+        other._attach(rebuild=True)
+        return other
 
     def add(
         self, chunk_ids: Sequence[str], vectors: Floats, document_ids: Sequence[str], text_ids: Sequence[str]
@@ -186,7 +198,7 @@ class Vectors:
 
     def reset(self) -> None:
         """Empty the index and mark it as this embedder's."""
-        self._client.delete_collection(COLLECTION)
+        self._client.delete_collection(self._name)
         self._attach(rebuild=False)
 
     def close(self) -> None:
@@ -208,10 +220,10 @@ class Vectors:
         from chromadb.errors import NotFoundError
 
         try:
-            self._collection = self._client.get_collection(COLLECTION, embedding_function=None)
+            self._collection = self._client.get_collection(self._name, embedding_function=None)
         except NotFoundError:
             self._collection = self._client.create_collection(
-                COLLECTION,
+                self._name,
                 configuration={"hnsw": self._settings},
                 metadata={"fingerprint": self._fingerprint, "dimensions": self._dimensions},
                 embedding_function=None,

@@ -128,6 +128,26 @@ class Search:
         passages = tuple(Passage(key, *spans[key], scores[key]) for key in chosen)
         return Hits(passages, _ranked(units, scores))
 
+    def weigh(self, question: str, places: Sequence[tuple[str, str, Span]]) -> tuple[Sentence, ...]:
+        """The sentences of given places (key, document id, span), best first, scored against `question` as `find` does.
+
+        For evidence that was not found by search: `chunk_id` of a sentence is the key of its place.
+        """
+        if not places:
+            return ()
+        units = self._units(question, self._embedder.embed([question])[0], places)
+        return tuple(sorted(units, key=lambda unit: -unit.score))
+
+    def closeness(self, question: str, chunk_ids: Sequence[str]) -> dict[str, float]:
+        """Cosine of each chunk's vector to the question: what an index that is there already knows for nothing.
+
+        Raises `IndexStale` where the index lacks one.
+        """
+        if not chunk_ids:
+            return {}
+        similarities = self._vectors.vectors(chunk_ids) @ self._embedder.embed([question])[0]
+        return dict(zip(chunk_ids, map(float, similarities), strict=True))
+
     def _units(self, question: str, asked: Vectors, chunks: Sequence[tuple[str, str, Span]]) -> list[Sentence]:
         """Sentences of the candidates, scored against the question by words and by meaning."""
         places: list[tuple[str, str, Span]] = []
