@@ -11,15 +11,26 @@ from longleaf.engine.contract import (
     Engine,
     Event,
     Failed,
+    Grammar,
     Message,
     ModelCard,
     Request,
     Sampling,
+    Scores,
+    ScoresContext,
     Token,
     Usage,
     complete,
 )
-from longleaf.engine.errors import EngineFailed, LongleafError, MissingExtra, ModelNotFound, WindowExceeded
+from longleaf.engine.errors import (
+    EngineFailed,
+    LongleafError,
+    MissingExtra,
+    ModelNotFound,
+    NotCalibrated,
+    Stopped,
+    WindowExceeded,
+)
 from longleaf.engine.store import InstalledModel, ModelStore
 
 __all__ = [
@@ -28,6 +39,7 @@ __all__ = [
     "EngineFailed",
     "Event",
     "Failed",
+    "Grammar",
     "InstalledModel",
     "LongleafError",
     "Message",
@@ -35,8 +47,12 @@ __all__ = [
     "ModelCard",
     "ModelNotFound",
     "ModelStore",
+    "NotCalibrated",
     "Request",
     "Sampling",
+    "Scores",
+    "ScoresContext",
+    "Stopped",
     "Token",
     "Usage",
     "WindowExceeded",

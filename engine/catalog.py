@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from longleaf.engine.contract import Head
+
 Kind = Literal["reader", "embedder"]
 
 
@@ -32,7 +34,11 @@ class WheelSource:
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """A model with a short name. `window` counts tokens; `default` marks the one used where none is named."""
+    """A model with a short name.
+
+    `window` counts tokens; `default` marks the one used where none is named; `heads` are the attention heads that
+    find answers, as `longleaf models calibrate` measured them.
+    """
 
     name: str
     kind: Kind
@@ -41,6 +47,7 @@ class CatalogEntry:
     hub_id: str
     wheel: WheelSource | None = None
     default: bool = False
+    heads: tuple[Head, ...] = ()
 
 
 def default_catalog() -> tuple[CatalogEntry, ...]:
@@ -72,6 +79,7 @@ def _smollm2() -> CatalogEntry:
             ),
         ),
         default=True,
+        heads=((20, 6), (14, 3), (18, 6), (17, 4), (17, 3), (15, 6), (23, 2), (18, 7)),
     )
 
 

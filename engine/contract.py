@@ -6,14 +6,18 @@ fails yields its own `Failed` and the others go on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from longleaf.engine.errors import LongleafError
 
 Role = Literal["system", "user", "assistant"]
 StopReason = Literal["end", "stop", "length"]
+GrammarKind = Literal["json", "choice", "regex", "span"]
+Head = tuple[int, int]
+"""An attention head: layer and number within it, both from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,52 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Grammar:
+    """What a reply must be, whatever the model would rather say. Made by one of the methods below.
+
+    It holds for the reply after `Request.prefix`. A reply that is whole ends with stop reason "end"; one cut by
+    `max_tokens` or a stop string is only the beginning of what the grammar asks for. An engine whose card has
+    the capability "grammar" keeps to it or gives `Failed`, never an unconstrained reply.
+    """
+
+    kind: GrammarKind
+    source: str
+
+    @classmethod
+    def json_schema(cls, schema: Mapping[str, Any]) -> Grammar:
+        """JSON that meets a schema (draft 2020-12), with an object's keys in the order the schema gives them.
+
+        A string, array or open object without a bound of its own runs on to `max_tokens` with a small model, and
+        the reply is then no JSON: set `maxLength`, `maxItems` and `additionalProperties`, or let
+        `longleaf.engine.grammar.bounded` do so.
+        """
+        return cls("json", json.dumps(schema, ensure_ascii=False, separators=(",", ":")))
+
+    @classmethod
+    def choice(cls, options: Sequence[str]) -> Grammar:
+        """Exactly one of the options."""
+        return cls("choice", json.dumps(list(options), ensure_ascii=False))
+
+    @classmethod
+    def regex(cls, pattern: str) -> Grammar:
+        """Text that matches a regular expression as a whole; Rust's syntax, without look-around."""
+        return cls("regex", pattern)
+
+    @classmethod
+    def span(cls, text: str) -> Grammar:
+        """A piece of `text`, character for character, from the start of one word to the end of another.
+
+        Only `max_tokens` bounds its length; a span cut there is still a piece of the text.
+        """
+        return cls("span", text)
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How a reply is drawn.
 
-    Temperature 0 is greedy; `max_tokens` bounds the reply; `seed` makes draws repeatable.
+    Temperature 0 is greedy; `max_tokens` bounds the reply; `seed` makes draws repeatable; `grammar` says what
+    the reply must be.
     """
 
     max_tokens: int = 128
@@ -52,6 +98,7 @@ class Sampling:
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +181,40 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free memory and connections. Safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How much a question looked at each unit of a context.
+
+    `units` has one score for each unit, to be compared within one call only. `heads` are the attention heads
+    that were asked, and `tokens` counts the context's.
+    """
+
+    units: tuple[float, ...]
+    heads: tuple[Head, ...]
+    tokens: int
+    usage: Usage
+
+
+@runtime_checkable
+class ScoresContext(Protocol):
+    """An engine that can rank what a question needs by the model's own attention.
+
+    It can do so where its card has the capability "scores_context".
+    """
+
+    def score_context(self, question: str, context: Sequence[str], *, stop: Callable[[], bool] | None = None) -> Scores:
+        """One score for each unit of `context`, which are sentences or so, in reading order.
+
+        The score of a unit is the attention that its tokens together get from a token of the question, as the
+        mean over the question's tokens and the chosen heads. Several questions about one context, asked one
+        after the other, cost little more than one. `stop` is asked between chunks of the context.
+
+        Raises `WindowExceeded` where question and units do not fit the window together, `NotCalibrated` where
+        the heads to ask are not known, `Stopped` where `stop` said so, and `EngineFailed`.
+        """
         ...
 
 

@@ -24,5 +24,13 @@ class EngineFailed(LongleafError):
         self.transient = transient
 
 
+class NotCalibrated(LongleafError):
+    """It is not known which attention heads of a model find answers; `longleaf models calibrate` measures it."""
+
+
+class Stopped(LongleafError):
+    """The caller asked a call to stop, and it did."""
+
+
 class MissingExtra(LongleafError):
     """An optional part is not installed; the message holds the `pip install` that adds it."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from longleaf.engine import heads
 from longleaf.engine.catalog import Kind
 
 FILE_NAME = "longleaf-model.json"
@@ -52,7 +53,9 @@ class Manifest:
 
 def describe(folder: Path, *, name: str, kind: Kind, source: str, licence: str) -> Manifest:
     """Hash every file under `folder` into a manifest."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FILE_NAME)
+    # Heads may be measured anew at any time, so they are no part of what makes the model whole.
+    ours = {FILE_NAME, heads.FILE_NAME}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in ours)
     records = tuple(
         FileRecord(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path)) for path in paths
     )

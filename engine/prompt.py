@@ -62,6 +62,17 @@ class PromptForm:
             pieces = [*pieces, _Piece(prefix, content=True)]
         return Prompt(start + self._encode_pieces(pieces), stops)
 
+    def opening(self) -> list[int]:
+        """Ids of what stands in front of a user's first message."""
+        if not self.has_template:
+            return self._first_ids() + self._encode_pieces(_plain([Message("user", "")])[:1])
+        pieces = self._from_template([Message("user", "")])
+        return self._encode_pieces(pieces[: next(index for index, piece in enumerate(pieces) if piece.content)])
+
+    def content(self, text: str) -> list[int]:
+        """Ids of a part of a message; nothing in it becomes a control token."""
+        return self._encode_pieces([_Piece(text, content=True)])
+
     def count(self, text: str) -> int:
         """Tokens of `text` on its own."""
         return len(self._encode_text(text))

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from longleaf.engine.contract import Done, Event, Request, StopReason, Token, Usage
+import torch
+
+from longleaf.engine.contract import Done, Event, Failed, Request, StopReason, Token, Usage
 from longleaf.engine.detokenizer import Detokenizer
+from longleaf.engine.errors import LongleafError
+from longleaf.engine.grammar import Matcher
 from longleaf.engine.prompt import Prompt
 from longleaf.engine.sampling import Sampler
 from longleaf.engine.stops import StopScanner
@@ -15,15 +19,26 @@ from longleaf.engine.stops import StopScanner
 class Row:
     """Takes the tokens drawn for a request and makes events of them.
 
-    `room` is how many tokens the window leaves for the reply; `ends` are the token ids that end a turn.
+    `room` is how many tokens the window leaves for the reply; `ends` are the token ids that end a turn;
+    `matcher` holds the reply to the request's grammar, where it has one.
     """
 
-    def __init__(self, request: Request, prompt: Prompt, *, room: int, tokenizer: Any, ends: Collection[int]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        prompt: Prompt,
+        *,
+        room: int,
+        tokenizer: Any,
+        ends: Collection[int],
+        matcher: Matcher | None = None,
+    ) -> None:
         self.request = request
         self.sampler = Sampler(request.sampling)
         self.finished = False
         self.seconds = 0.0
         self.cached_tokens = 0
+        self._matcher = matcher
         self._prompt = prompt.ids
         self._reply: list[int] = []
         self._limit = min(request.sampling.max_tokens, room)
@@ -57,14 +72,24 @@ class Row:
         """Events before the first token: a reply of no tokens is done at once."""
         return self._end("length") if self._limit <= 0 else []
 
+    def constrain(self, logits: torch.Tensor) -> None:
+        """Rule out what the grammar does not allow next, in logits `[vocabulary]`, in place."""
+        if self._matcher is not None:
+            self._matcher.mask(logits)
+
     def accept(self, token: int) -> list[Event]:
-        """Take the next token id; returns what can be shown, and `Done` where this ends the reply."""
+        """Take the next token id; returns what can be shown, and `Done` or `Failed` where this ends the reply."""
         self._reply.append(token)
+        try:
+            whole = self._matcher is not None and self._matcher.accept(token)
+        except LongleafError as error:
+            self.finished = True
+            return [Failed(self.request.id, error)]
         if token in self._ends:
             return self._end("end")
         shown = self._scanner.push(self._detokenizer.push(token))
-        if self._scanner.matched is not None or len(self._reply) >= self._limit:
-            return [*self._show(shown), *self._end("length")]
+        if self._scanner.matched is not None or whole or len(self._reply) >= self._limit:
+            return [*self._show(shown), *self._end("end" if whole else "length")]
         return self._show(shown)
 
     def _show(self, text: str) -> list[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import random
@@ -11,8 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from longleaf.engine.backends.openai_reply import Reply
-from longleaf.engine.contract import Done, Event, Failed, ModelCard, Request
+from longleaf.engine.contract import Done, Event, Failed, Grammar, ModelCard, Request
 from longleaf.engine.errors import EngineFailed, LongleafError, MissingExtra, WindowExceeded
+from longleaf.engine.grammar import Check, lark
 from longleaf.engine.tokens import TokenEstimate
 
 # What a server may not know. Each is dropped for good once a server refuses it by name.
@@ -31,6 +33,11 @@ class OpenAIEngine:
     A forced start of the reply (`Request.prefix`) is sent as an unfinished assistant turn with vLLM's
     `continue_final_message`. A server that refuses that is sent the turn alone, and a reply that repeats the
     start loses it; whether the model then really goes on from there is up to the server.
+
+    A JSON schema is sent as OpenAI's `response_format`; a choice, a regular expression and a span as vLLM's
+    `structured_outputs` (vLLM 0.11 or later; a span needs its guidance backend, which the setting "auto" takes by
+    itself). Servers leave out arguments they do not know, so a reply is checked when it has come, and one that
+    is not what was asked for is `Failed`, although its tokens were shown.
 
     Tokens are counted with `TokenEstimate`, so window checks are estimates for models with another
     vocabulary. Raises `MissingExtra` where the openai package is not installed.
@@ -67,7 +74,7 @@ class OpenAIEngine:
             window=window or 8192,
             tokenizer=self._tokens.name,
             dtype="unknown",
-            capabilities=frozenset({"prefix", "seed"}),
+            capabilities=frozenset({"prefix", "seed", "grammar"}),
         )
 
     @property
@@ -131,9 +138,12 @@ class OpenAIEngine:
                 f"set to hold {self._card.window}, prompt and reply together. Set the server's real window "
                 "(`--set model.window=N`), or use a reader that reads in parts (`--reader retrieve`)."
             )
+        grammar = request.sampling.grammar
+        check = Check(grammar) if grammar is not None else None
         attempt = 0
         while not stopped.is_set():
-            reply = Reply(request, prompt_tokens, self._tokens.count, repeats=self._may_repeat(request))
+            repeats = self._may_repeat(request)
+            reply = Reply(request, prompt_tokens, self._tokens.count, repeats=repeats, check=check)
             try:
                 self._stream(request, min(request.sampling.max_tokens, room), reply, events, stopped)
                 return
@@ -182,14 +192,21 @@ class OpenAIEngine:
             arguments["seed"] = sampling.seed
         if "stream_options" not in self._refused:
             arguments["stream_options"] = {"include_usage": True}
+        extra: dict[str, Any] = {}
         if request.prefix:
             messages.append({"role": "assistant", "content": request.prefix})
             if "continue_final_message" not in self._refused:
-                arguments["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False}
-        return arguments
+                extra |= {"continue_final_message": True, "add_generation_prompt": False}
+        if sampling.grammar is not None:
+            standard, added = _constraint(sampling.grammar)
+            arguments |= standard
+            extra |= added
+        return arguments | ({"extra_body": extra} if extra else {})
 
     def _may_repeat(self, request: Request) -> bool:
-        return bool(request.prefix) and "continue_final_message" in self._refused
+        # A reply held to a grammar cannot repeat the prefix, and may rightly begin with the same characters.
+        held = request.sampling.grammar is not None
+        return bool(request.prefix) and not held and "continue_final_message" in self._refused
 
     def _drop_refused(self, error: Any) -> bool:
         """Note an optional argument the server refused by name; whether there was a new one."""
@@ -225,12 +242,29 @@ class OpenAIEngine:
             return EngineFailed(f"{where} was refused; check the API key setting. The server said: {said}")
         if isinstance(error, kinds.NotFoundError):
             return EngineFailed(f"{where}: no such model or address; check both. The server said: {said}")
+        if request.sampling.grammar is not None and getattr(error, "status_code", None) in (400, 422):
+            said += (
+                f" (was it the {request.sampling.grammar.kind} grammar? Not every server can hold a reply to one: "
+                "vLLM can, OpenAI only to a JSON schema whose objects are closed and need every key)"
+            )
         # An error sent inside the stream has no status; the server broke off and may do better next time.
         return EngineFailed(f"{where} failed: {said}", transient=not isinstance(error, kinds.APIStatusError))
 
     def _clean(self, text: str) -> str:
         text = text.replace(self._key, "***") if self._key else text
         return text if len(text) <= 300 else text[:300] + " ..."
+
+
+def _constraint(grammar: Grammar) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A grammar as arguments: those of OpenAI's own, and vLLM's additions."""
+    if grammar.kind == "json":
+        schema = {"name": "reply", "strict": True, "schema": json.loads(grammar.source)}
+        return {"response_format": {"type": "json_schema", "json_schema": schema}}, {}
+    if grammar.kind == "choice":
+        return {}, {"structured_outputs": {"choice": json.loads(grammar.source)}}
+    if grammar.kind == "regex":
+        return {}, {"structured_outputs": {"regex": grammar.source}}
+    return {}, {"structured_outputs": {"grammar": lark(grammar)}}
 
 
 def _import_openai() -> Any:

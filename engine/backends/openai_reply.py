@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from longleaf.engine.contract import Done, Event, Request, StopReason, Token, Usage
+from longleaf.engine.errors import EngineFailed
+from longleaf.engine.grammar import Check
 from longleaf.engine.stops import StopScanner
 
 
@@ -14,11 +16,21 @@ class Reply:
     """Gathers the chunks of one reply.
 
     `prompt_tokens` and `count` stand in where the server gives no usage; `repeats` says that the reply may
-    start by repeating the request's prefix, which is then taken off.
+    start by repeating the request's prefix, which is then taken off; `check` tells whether the finished reply
+    is what the request's grammar asks for.
     """
 
-    def __init__(self, request: Request, prompt_tokens: int, count: Callable[[str], int], *, repeats: bool) -> None:
+    def __init__(
+        self,
+        request: Request,
+        prompt_tokens: int,
+        count: Callable[[str], int],
+        *,
+        repeats: bool,
+        check: Check | None = None,
+    ) -> None:
         self.begun = False
+        self._check = check
         self._request = request
         self._prompt_tokens = prompt_tokens
         self._count = count
@@ -49,11 +61,27 @@ class Reply:
         return self._show(self._scanner.push(self._without_prefix(text)))
 
     def finish(self) -> list[Event]:
-        """The held back rest and `Done`."""
+        """The held back rest and `Done`.
+
+        Raises `EngineFailed` where the reply is not what the request's grammar asks for.
+        """
         start, self._start, self._prefix = self._start, "", ""
         events = self._show(self._scanner.push(start) + self._scanner.finish())
         reason: StopReason = "stop" if self.stopped else self._reason
-        return [*events, Done(self._request.id, "".join(self._text), self._spent(), reason)]
+        text = "".join(self._text)
+        if self._check is not None:
+            self._hold_to(self._check, text, reason)
+        return [*events, Done(self._request.id, text, self._spent(), reason)]
+
+    def _hold_to(self, check: Check, text: str, reason: StopReason) -> None:
+        # Most servers call a reply that a stop string cut an ended one.
+        cut = reason != "end" or bool(self._request.sampling.stop)
+        if check.whole(text) or (cut and check.beginning(text)):
+            return
+        raise EngineFailed(
+            f"request {self._request.id}: the server sent a reply outside the grammar it was given. It probably "
+            "leaves such arguments out; use one that keeps to them (vLLM 0.11 or later), or a local model"
+        )
 
     def _show(self, text: str) -> list[Event]:
         if not text:

@@ -7,11 +7,12 @@ import random
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from longleaf.engine.contract import Done, Event, Failed, ModelCard, Request, StopReason, Token, Usage
-from longleaf.engine.errors import EngineFailed, LongleafError, WindowExceeded
+from longleaf.engine.contract import Done, Event, Failed, ModelCard, Request, Scores, StopReason, Token, Usage
+from longleaf.engine.errors import EngineFailed, LongleafError, NotCalibrated, Stopped, WindowExceeded
 from longleaf.engine.stops import StopScanner
 
 Script = Sequence[str] | Callable[[Request], str]
@@ -30,7 +31,9 @@ class ScriptedEngine:
     """Replies from a list or a function, streamed word by word; a word with the space before it is one token.
 
     `script` is a list of replies, used in order and, with `cycle`, over again, or a function of the request.
-    What was asked is kept in `requests`. `delay` is seconds per token. Temperature and seed have no effect.
+    With `attention` it can score a context, by words in common. What was asked is kept in `requests`. `delay` is
+    seconds per token. Temperature, seed and grammar have no effect: the script says what a model held to the
+    grammar would say, or what a careless server sends instead.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class ScriptedEngine:
         window: int = 8192,
         delay: float = 0.0,
         failures: Failures | None = None,
+        attention: bool = False,
     ) -> None:
         self.requests: list[Request] = []
         self._script = script
@@ -58,7 +62,7 @@ class ScriptedEngine:
             window=window,
             tokenizer="words",
             dtype="none",
-            capabilities=frozenset({"prefix", "seed"}),
+            capabilities=frozenset({"prefix", "seed", "grammar"} | ({"scores_context"} if attention else set())),
         )
 
     @classmethod
@@ -104,6 +108,24 @@ class ScriptedEngine:
                 if isinstance(event, Done):
                     replies.remove(reply)
                 yield event
+
+    def score_context(self, question: str, context: Sequence[str], *, stop: Callable[[], bool] | None = None) -> Scores:
+        """Attention to the words that a unit shares with the question, rare ones more. As `ScoresContext`."""
+        if "scores_context" not in self._card.capabilities:
+            raise NotCalibrated(f"{self._card.name} was made without attention")
+        units = [Counter(word.casefold().strip() for word in _words(unit)) for unit in context]
+        tokens = sum(unit.total() for unit in units)
+        if tokens + self.count(question) > self._card.window:
+            raise WindowExceeded(f"{len(units)} units and the question do not fit {self._card.name}")
+        asked = {word.casefold().strip() for word in _words(question)}
+        holders = Counter(word for unit in units for word in unit)
+        scores = []
+        for unit in units:
+            if stop is not None and stop():
+                raise Stopped("scoring was stopped")
+            time.sleep(self._delay)
+            scores.append(sum(1 / holders[word] for word in asked if word in unit))
+        return Scores(tuple(scores), ((0, 0),), tokens, Usage(1, tokens, 0, 0, self._delay * len(units)))
 
     def _reply_to(self, request: Request) -> str:
         with self._lock:

@@ -11,16 +11,19 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from longleaf.engine.contract import Event, Failed, ModelCard, Request
-from longleaf.engine.errors import EngineFailed, LongleafError, WindowExceeded
+from longleaf.engine.attention_scores import AttentionScorer, all_heads
+from longleaf.engine.contract import Event, Failed, Head, ModelCard, Request, Scores
+from longleaf.engine.errors import EngineFailed, LongleafError, NotCalibrated, WindowExceeded
+from longleaf.engine.grammar import Grammars, can_constrain
 from longleaf.engine.growing_cache import cache_from, keep_rows, layers_of, merge, new_cache
+from longleaf.engine.heads import known_heads
 from longleaf.engine.loading import load_model, load_tokenizer
 from longleaf.engine.precision import faster_dtype
 from longleaf.engine.prefixes import PrefixStore
@@ -51,16 +54,20 @@ class Limits:
 class TorchEngine:
     """A transformers causal language model behind the `Engine` contract. Safe to share between threads."""
 
-    def __init__(self, model: Any, tokenizer: Any, card: ModelCard, limits: Limits) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, card: ModelCard, limits: Limits, heads: Sequence[Head] | None = None
+    ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._card = card
         self._limits = limits
         self._form = PromptForm(tokenizer)
         self._ends = _turn_ends(model, tokenizer)
+        self._grammars = Grammars(tokenizer, self._ends)
         self._prefixes = PrefixStore(limits.kept_tokens, limits.chunk)
         self._layers = int(model.config.get_text_config(decoder=True).num_hidden_layers)
         self._lock = threading.Lock()
+        self._scorer = self.scorer(heads) if heads else None
 
     @classmethod
     def open(
@@ -100,15 +107,16 @@ class TorchEngine:
             batch_tokens=budget,
             kept_tokens=min(8192, budget // 2) if kept_tokens is None else kept_tokens,
         )
+        heads = _heads(path, name or path.stem, config)
         card = ModelCard(
             name=name or path.stem,
             backend="torch",
             window=_window(window, config, name or path.stem),
             tokenizer=PromptForm(tokenizer).fingerprint(),
             dtype=str(number).removeprefix("torch."),
-            capabilities=frozenset({"prefix", "seed", "prefix_cache"}),
+            capabilities=frozenset({"prefix", "seed", "prefix_cache", *_more_capabilities(tokenizer, heads)}),
         )
-        return cls(model, tokenizer, card, limits)
+        return cls(model, tokenizer, card, limits, heads)
 
     @property
     def card(self) -> ModelCard:
@@ -123,6 +131,7 @@ class TorchEngine:
         """Free the model's memory. A later `generate` fails every request with `EngineFailed`."""
         with self._lock:
             self._model = None
+            self._scorer = None
             self._prefixes.clear()
         _empty_device_cache()
 
@@ -142,6 +151,39 @@ class TorchEngine:
             if not row.finished:
                 waiting.append(row)
         yield from self._serve(waiting)
+
+    def score_context(self, question: str, context: Sequence[str], *, stop: Callable[[], bool] | None = None) -> Scores:
+        """How much `question` looks at each unit of `context`; see `ScoresContext`.
+
+        Which heads to ask comes from `longleaf models calibrate`, or with a known model from the catalog. There
+        is no guess for other models: most heads of a model find nothing, and nothing would show that they don't.
+        """
+        self._running_model()
+        if self._scorer is None:
+            raise NotCalibrated(
+                f"it is not known which attention heads of {self._card.name} find answers; "
+                f"run `longleaf models calibrate {self._card.name}` once"
+            )
+        try:
+            return self._scorer.score(question, context, stop)
+        except torch.OutOfMemoryError:
+            full = f"{len(context)} units do not fit the GPU's memory beside {self._card.name}; score fewer at once"
+        self._make_room()
+        raise EngineFailed(full)
+
+    def scorer(self, heads: Sequence[Head] | None = None) -> AttentionScorer:
+        """A scorer by other heads than the engine's; by every head of the model where None."""
+        model = self._running_model()
+        limits = self._limits
+        return AttentionScorer(
+            model,
+            self._form,
+            self._card,
+            heads or all_heads(model),
+            self._lock,
+            chunk=limits.chunk,
+            kept_tokens=limits.kept_tokens,
+        )
 
     def _serve(self, waiting: deque[Row]) -> Iterator[Event]:
         most_rows = self._limits.rows
@@ -177,7 +219,9 @@ class TorchEngine:
                 "(`--reader retrieve`), a shorter text, or a model with a larger window (`longleaf models list`)."
             )
         room = window - len(prompt.ids)
-        return Row(request, prompt, room=room, tokenizer=self._tokenizer, ends=self._ends)
+        grammar = request.sampling.grammar
+        matcher = self._grammars.matcher(grammar) if grammar is not None else None
+        return Row(request, prompt, room=room, tokenizer=self._tokenizer, ends=self._ends, matcher=matcher)
 
     def _take(self, waiting: deque[Row], most_rows: int) -> list[Row]:
         """The next requests that fit the token budget together; always one."""
@@ -227,6 +271,7 @@ class TorchEngine:
                 chunk = tokens[:, begin : begin + self._limits.chunk]
                 logits = model(input_ids=chunk, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
             self._prefixes.add(ids, layers_of(cache))
+            row.constrain(logits[0, -1])
             token = row.sampler.draw(logits[0, -1])
             row.cached_tokens += done
             row.seconds += time.perf_counter() - start
@@ -239,6 +284,8 @@ class TorchEngine:
             start = time.perf_counter()
             model = self._running_model()
             logits = model(**batch.inputs(model.device), use_cache=True, logits_to_keep=1).logits[:, -1]
+            for index, row in enumerate(batch.rows):
+                row.constrain(logits[index])
             likeliest = logits.argmax(dim=-1).tolist()
             tokens = [
                 likeliest[index] if row.sampler.greedy else row.sampler.draw(logits[index])
@@ -346,6 +393,17 @@ def _turn_ends(model: Any, tokenizer: Any) -> set[int]:
         value = getattr(source, "eos_token_id", None)
         ends |= set(value) if isinstance(value, (list, tuple)) else {value} if value is not None else set()
     return ends
+
+
+def _heads(path: Path, name: str, config: Any) -> tuple[Head, ...] | None:
+    """Known heads of the model; none where they cannot be its own, whatever its name."""
+    heads = known_heads(path, name)
+    layers, width = int(config.num_hidden_layers), int(config.num_attention_heads)
+    return heads if heads and all(layer < layers and head < width for layer, head in heads) else None
+
+
+def _more_capabilities(tokenizer: Any, heads: Sequence[Head] | None) -> set[str]:
+    return {*(["grammar"] if can_constrain(tokenizer) else []), *(["scores_context"] if heads else [])}
 
 
 def _bytes_per_token(config: Any, dtype: torch.dtype) -> int:

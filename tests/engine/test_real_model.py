@@ -37,3 +37,28 @@ def test_document_cannot_end_its_turn(engine):
     quiet = complete(engine, ask("a b c", max_tokens=1)).usage.prompt_tokens
     hostile = complete(engine, ask("a b c<|im_end|>", max_tokens=1)).usage.prompt_tokens
     assert hostile > quiet + 1
+
+
+def test_attention_puts_eight_needles_first(engine):
+    """Eight facts of one form in about 2,500 tokens of other sentences, each asked for in other words."""
+    places = "mill|harbour|chapel|school|station|bakery|theatre|orchard|quarry|tower".split("|")
+    towns = "Ghent|Malmo|Porto|Graz|Leeds|Turin|Basel|Cork|Nantes|Aarhus|Trieste|Bergen".split("|")
+    doings = "was painted|was sold|was measured|stood empty|was crowded|was closed|was rebuilt|was for rent".split("|")
+    units = [
+        f"In {1700 + 7 * number % 230} the {places[number % 10]} of {towns[number % 12]} {doings[number % 8]}, and "
+        f"{number + 3} people signed a letter about it."
+        for number in range(100)
+    ]
+    keepers = "Marta|Anders|Leila|Tomas|Ingrid|Rafael|Noor|Viktor".split("|")
+    things = "a brass telescope|two parrots|a wooden leg|old maps|a violin|snakes|a glass eye|rare stamps".split("|")
+    for number, (keeper, thing) in enumerate(zip(keepers, things, strict=True)):
+        units.insert(5 + 13 * number, f"{keeper} Olsen keeps {thing} under the bed.")
+
+    assert "scores_context" in engine.card.capabilities
+    first = []
+    for number, keeper in enumerate(keepers):
+        scores = engine.score_context(f"What is hidden beneath the bed of {keeper} Olsen?", units)
+        assert 2000 < scores.tokens < 3200
+        assert number == 0 or scores.usage.cached_tokens > scores.tokens
+        first.append(units[scores.units.index(max(scores.units))].split()[0])
+    assert first == keepers
