@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from longleaf.agents.errors import RunStopped
-from longleaf.agents.reader import Deps
+from longleaf.agents.reader import Deps, Work
 from longleaf.engine.contract import Done, Event, Failed, Request, Token
+from longleaf.engine.gather import Gather
 from longleaf.memory.records import StepRecord
 
 ATTEMPTS = 3
@@ -19,24 +20,45 @@ OnToken = Callable[[str, str], None]
 
 
 def call(
-    deps: Deps,
-    run_id: str,
+    work: Work,
     node: str,
     requests: Sequence[Request],
-    chunks: Mapping[str, tuple[str, ...]],
+    chunks: Mapping[str, tuple[str, ...]] | None = None,
     on_token: OnToken | None = None,
+    together: int = 1,
 ) -> dict[str, Done]:
     """Run a batch and return its replies by request id; every attempt at a request becomes a step of the run.
 
-    `chunks` names the chunks each request holds. A transient failure is tried again, three times in all, unless part
-    of the reply was already streamed; then, or when it stays, its error is raised.
+    `chunks` names the chunks each request holds. A failure that `retry_on` lets pass is tried again, three times in
+    all, unless part of the reply was already streamed; then, or when it stays, its error is raised. `together` is how
+    many nodes of this step call at once: a `Gather` then makes one batch of their calls.
     """
+    replies, failures = call_each(work, node, requests, chunks, on_token, together)
+    for failure in failures.values():
+        raise failure.error
+    return replies
+
+
+def call_each(
+    work: Work,
+    node: str,
+    requests: Sequence[Request],
+    chunks: Mapping[str, tuple[str, ...]] | None = None,
+    on_token: OnToken | None = None,
+    together: int = 1,
+) -> tuple[dict[str, Done], dict[str, Failed]]:
+    """As `call`, but requests that stay failed are returned beside the replies, for readers that go on without them."""
+    deps = work.deps
     replies: dict[str, Done] = {}
+    lost: dict[str, Failed] = {}
     waiting = list(requests)
     for attempt in range(1, ATTEMPTS + 1):
         failures: dict[str, Failed] = {}
         streamed: set[str] = set()
-        with _closing(deps.engine.generate(waiting)) as events:
+        _check(deps)
+        engine = deps.engine
+        started = engine.generate(waiting, together) if isinstance(engine, Gather) else engine.generate(waiting)
+        with _closing(started) as events:
             for event in events:
                 if isinstance(event, Token):
                     _check(deps)
@@ -44,21 +66,34 @@ def call(
                     if on_token:
                         on_token(event.request_id, event.text)
                     continue
-                deps.runs.step(_step(run_id, node, chunks.get(event.request_id, ()), attempt, event))
+                deps.runs.step(_step(work.run_id, node, (chunks or {}).get(event.request_id, ()), attempt, event))
                 if isinstance(event, Done):
                     replies[event.request_id] = event
                 else:
                     failures[event.request_id] = event
-        if not failures:
-            break
         for failure in failures.values():
             shown = on_token is not None and failure.request_id in streamed
-            if not failure.transient or attempt == ATTEMPTS or shown:
-                raise failure.error
-        waiting = [request for request in waiting if request.id in failures]
+            if attempt == ATTEMPTS or shown or not retry_on(failure):
+                lost[failure.request_id] = failure
+        waiting = [request for request in waiting if request.id in failures and request.id not in lost]
+        if not waiting:
+            break
         deps.stop.wait(_BACKOFF_SECONDS * 2 ** (attempt - 1))
-        _check(deps)
-    return replies
+    return replies, lost
+
+
+def retry_on(failure: Failed) -> bool:
+    """Whether a failure may pass by itself: HTTP 429 and 5xx, lost connections, time-outs.
+
+    LangGraph's default would retry none of these and every bare `Exception`. A full GPU is not among them: the torch
+    engine halves the batch by itself, and a single request that does not fit never will.
+    """
+    return failure.transient
+
+
+def skip(work: Work, node: str, chunk_ids: tuple[str, ...], why: str) -> None:
+    """Record that chunks were left out on purpose, so that coverage tells of it."""
+    work.deps.runs.step(StepRecord(work.run_id, 0, node, chunk_ids, 1, 0, 0, 0, 0.0, "skipped", why, datetime.now(UTC)))
 
 
 @contextmanager

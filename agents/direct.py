@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from longleaf.agents.call import call
 from longleaf.agents.evidence import candidates, quote
-from longleaf.agents.prompt import Prompt, load
-from longleaf.agents.reader import Deps, QuoteFound, Reading, Wording
-from longleaf.agents.state import PassageState, ReadState
+from longleaf.agents.examples import examples
+from longleaf.agents.part import chosen_documents
+from longleaf.agents.prompt import load
+from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Wording, Work
+from longleaf.agents.state import ReadState
 from longleaf.engine.contract import Request, Sampling
 from longleaf.engine.errors import WindowExceeded
+from longleaf.memory.records import SourceSpan
 
 if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph
@@ -23,44 +26,72 @@ class Direct:
     """Gives the model everything at once. The quotes are search's best sentences for the question and the answer."""
 
     name = "direct"
+    about = "gives the model the whole text at once, where it fits the window"
     prompts = ("direct",)
+    whole = True
 
-    def build(self, deps: Deps, checkpointer: Any) -> CompiledStateGraph[Any, Any, Any, Any]:
+    def estimate(self, ask: Ask, deps: Deps) -> Estimate:
+        tokens = deps.engine.count(_document(ask, deps)[0])
+        return Estimate(1, tokens + _around(ask, deps), ask.budget.answer_tokens)
+
+    def build(self, work: Work, checkpointer: Any) -> CompiledStateGraph[Any, Any, Any, Any]:
         from langgraph.graph import END, START, StateGraph
 
         graph = StateGraph(ReadState)
-        graph.add_node("read", lambda state: _read(state, deps))
-        graph.add_node("support", lambda state: _support(state, deps))
+        graph.add_node("read", lambda state: _read(work))
+        graph.add_node("support", lambda state: _support(state, work))
         graph.add_edge(START, "read")
         graph.add_edge("read", "support")
         graph.add_edge("support", END)
         return graph.compile(checkpointer=checkpointer, name=self.name)
 
 
-def _read(state: ReadState, deps: Deps) -> ReadState:
+def _document(ask: Ask, deps: Deps) -> tuple[str, tuple[str, ...]]:
+    """The text of all documents of a question, and the ids of its chunks."""
+    chosen = chosen_documents(ask, deps)
+    characters = "\n\n".join(deps.shelf.text(document.id).characters.strip() for document in chosen)
+    return characters, tuple(chunk.id for document in chosen for chunk in deps.documents.chunks(document.id))
+
+
+def _around(ask: Ask, deps: Deps) -> int:
+    prompt = load("direct")
+    return deps.engine.count(prompt.system + prompt.user + ask.question) + _TEMPLATE_TOKENS
+
+
+def _read(work: Work) -> ReadState:
     from langgraph.config import get_stream_writer
 
     emit = get_stream_writer()
+    deps, ask = work.deps, work.ask
     prompt = load("direct")
-    chosen = state["document_ids"] or [document.id for document in deps.documents.list()]
-    document = "\n\n".join(deps.shelf.text(key).characters.strip() for key in chosen)
+    document, chunk_ids = _document(ask, deps)
     tokens = deps.engine.count(document)
-    _refuse_if_too_long(tokens, prompt, state, deps)
+    _refuse_if_too_long(tokens, ask, deps)
     emit(Reading(1, 1, tokens))
+    shown, notes = _with_examples(document, work)
     request = Request(
         "answer",
-        prompt.messages(document=document, question=state["question"]),
-        Sampling(max_tokens=state["answer_tokens"], stop=("\n\n",), seed=state["seed"]),
+        prompt.messages(document=shown, question=ask.question),
+        Sampling(max_tokens=ask.budget.answer_tokens, stop=("\n\n",), seed=ask.seed),
         prompt.prefix,
     )
-    replies = call(deps, state["run_id"], "read", [request], {}, lambda _, piece: emit(Wording(piece)))
-    passages = [PassageState(chunk_id="", document_id=key, start=0, end=len(deps.shelf.text(key))) for key in chosen]
-    return {"wording": replies["answer"].text.strip(), "passages": passages}
+    replies = call(work, "read", [request], {"answer": chunk_ids}, lambda _, piece: emit(Wording(piece)))
+    return {"wording": replies["answer"].text.strip(), "notes": notes}
 
 
-def _refuse_if_too_long(tokens: int, prompt: Prompt, state: ReadState, deps: Deps) -> None:
-    around = deps.engine.count(prompt.system + prompt.user + state["question"]) + _TEMPLATE_TOKENS
-    needed = tokens + around + state["answer_tokens"]
+def _with_examples(document: str, work: Work) -> tuple[str, list[str]]:
+    """The text and the examples behind it, without them where they do not fit."""
+    deps, ask = work.deps, work.ask
+    whole = [SourceSpan(item.id, 0, item.characters) for item in chosen_documents(ask, deps)]
+    shown, notes = examples(work, document, whole)
+    needed = deps.engine.count(shown) + _around(ask, deps) + ask.budget.answer_tokens
+    if needed <= deps.engine.card.window:
+        return shown, notes
+    return document, [*notes, "the examples left no room for the answer and were not shown"]
+
+
+def _refuse_if_too_long(tokens: int, ask: Ask, deps: Deps) -> None:
+    needed = tokens + _around(ask, deps) + ask.budget.answer_tokens
     window = deps.engine.card.window
     if needed > window:
         raise WindowExceeded(
@@ -69,12 +100,13 @@ def _refuse_if_too_long(tokens: int, prompt: Prompt, state: ReadState, deps: Dep
         )
 
 
-def _support(state: ReadState, deps: Deps) -> ReadState:
+def _support(state: ReadState, work: Work) -> ReadState:
     from langgraph.config import get_stream_writer
 
     emit = get_stream_writer()
-    hits = deps.search.find(f"{state['question']} {state['wording']}", state["document_ids"] or None)
-    evidence = candidates(hits, state["quotes_wanted"])
+    ask = work.ask
+    hits = work.deps.search.find(f"{ask.question} {state['wording']}", ask.document_ids or None)
+    evidence = candidates(hits, ask.budget.quotes)
     for item in evidence:
-        emit(QuoteFound(quote(item, deps.shelf)))
+        emit(QuoteFound(quote(item, work.deps.shelf)))
     return {"evidence": evidence, "found": bool(state["wording"] and evidence)}

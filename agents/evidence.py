@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from longleaf.agents.reader import Quote
+from longleaf.agents.reader import Quote, Work
 from longleaf.agents.state import EvidenceState, PassageState
+from longleaf.memory.records import SourceSpan
 from longleaf.retrieval.quote import Checked, Source, check
 from longleaf.retrieval.search import Hits, Sentence, at_ends
 from longleaf.retrieval.sentence import sentences, trimmed
@@ -39,6 +40,25 @@ def candidates(hits: Hits, limit: int) -> list[EvidenceState]:
         )
         for sentence in hits.sentences[:limit]
     ]
+
+
+def weighed(work: Work, question: str, spans: Iterable[SourceSpan], limit: int) -> list[EvidenceState]:
+    """The sentences of given spans as evidence, those that speak to `question` most first, at most `limit`."""
+    places = [(f"{span.document_id}:{span.start}", span.document_id, Span(span.start, span.end)) for span in spans]
+    found = work.deps.search.weigh(question, places)
+    return _without_repeats(candidates(Hits((), found), len(found)))[:limit]
+
+
+def remembered(work: Work) -> list[EvidenceState]:
+    """Evidence from the newest version of a run's memory: the spans that hold its lines up."""
+    version = work.deps.versions.latest(work.run_id)
+    lines = [line for line in version.lines if not line.out] if version else []
+    spans = dict.fromkeys(span for line in lines for span in line.spans)
+    written = {(span.document_id, span.start) for line in lines if line.by == "model" for span in line.spans}
+    found = weighed(work, work.ask.question, spans, work.ask.budget.quotes)
+    for item in found:
+        item["by"] = "model" if (item["document_id"], item["start"]) in written else "search"
+    return found
 
 
 def checked(reply: str, passage: PassageState, others: Sequence[PassageState], shelf: Shelf) -> Checked:

@@ -11,6 +11,7 @@ from importlib import resources
 from longleaf.engine.contract import Message
 
 _PART = re.compile(r"^## (system|user|prefix)\n", re.MULTILINE)
+_FENCE = re.compile(r"<(?=/?text\b)", re.IGNORECASE)
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -27,10 +28,12 @@ class Prompt:
     def messages(self, **values: str) -> tuple[Message, ...]:
         """The prompt with its slots filled. Values are not filled again, so text of a document stays text.
 
-        Raises `KeyError` where a slot has no value.
+        Prompts put text of documents between <text> and </text>. A value that holds such a mark has it broken, so that
+        nothing in a document can end the text it stands in. Raises `KeyError` where a slot has no value.
         """
         parts = [Message("system", self.system)] if self.system else []
-        return (*parts, Message("user", _SLOT.sub(lambda match: values[match.group(1)], self.user)))
+        filled = _SLOT.sub(lambda match: _FENCE.sub("< ", values[match.group(1)]), self.user)
+        return (*parts, Message("user", filled))
 
 
 def load(name: str) -> Prompt:

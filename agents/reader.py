@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from longleaf.engine.contract import Engine, Usage
 from longleaf.memory.documents import Documents
 from longleaf.memory.runs import Runs
+from longleaf.memory.templates import Templates
+from longleaf.memory.versions import Versions
 from longleaf.retrieval.quote import QuoteStatus
 from longleaf.retrieval.search import Search
 from longleaf.retrieval.shelf import Shelf
@@ -19,26 +21,70 @@ if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph
 
 Chooser = Literal["model", "search"]
+Task = Literal["answer", "summary"]
+Overwrite = Literal["guarded", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Bounds on one answer. `passages` are read, `quotes` shown, `answer_tokens` written at most."""
+    """Bounds on one answer.
+
+    `passages` are read, `quotes` shown, `answer_tokens` written at most. Readers of whole documents give the model
+    parts of at most `part_tokens` (its own tokens) and carry at most `memory_tokens` from part to part; `members`
+    parts are read at once by a team. Searches over questions go `depth` deep with `branches` a level; a question is
+    taken apart into at most `hops`.
+    """
 
     passages: int = 5
     quotes: int = 5
     answer_tokens: int = 96
+    part_tokens: int = 1024
+    memory_tokens: int = 256
+    members: int = 8
+    depth: int = 2
+    branches: int = 3
+    hops: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Ways of reading that a reader may offer; one that does not offer them pays no attention.
+
+    `task` is what is wanted: an answer, or a summary. `gate` skips parts that search scores as irrelevant,
+    `stop_when_sure` stops reading once the answer has not changed for a while; coverage tells of both.
+    `provisional_every` asks for a provisional answer after every so many parts; 0 for none. `rerank` orders what
+    search found by the model's own attention. `templates` reuses ways of thinking from earlier questions,
+    `demonstrations` is how many examples the model makes for itself. `schema` names the memory's form.
+    `overwrite` "plain" lets the model's reply alone be the next memory, as in MemAgent; "guarded" lets code keep and
+    add checked lines within the budget.
+    """
+
+    task: Task = "answer"
+    gate: bool = False
+    stop_when_sure: bool = False
+    provisional_every: int = 0
+    rerank: bool = False
+    templates: bool = False
+    demonstrations: int = 0
+    schema: str = "auto"
+    overwrite: Overwrite = "guarded"
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A question to a reader. No `document_ids` means the whole library."""
+    """A question to a reader. No `document_ids` means the whole library. A run keeps it and is resumed from it.
+
+    In a conversation, `conversation` is its id, and `asked` what was typed where it was read as something else.
+    """
 
     question: str
     document_ids: tuple[str, ...] = ()
-    reader: str = "retrieve"
+    reader: str = "auto"
     budget: Budget = field(default_factory=Budget)
+    options: Options = field(default_factory=Options)
     seed: int = 0
+    conversation: str = ""
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +106,15 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A statement of an answer and the quotes it rests on. `confidence`, 0 to 1, is the evidence's, not the model's."""
+    """A statement of an answer and the quotes it rests on. `confidence`, 0 to 1, is the evidence's, not the model's.
+
+    `about` is the question it answers where that is not the one asked: a hop, or a question the reader raised itself.
+    """
 
     text: str
     quotes: tuple[Quote, ...]
     confidence: float
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +139,35 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """Something known from an earlier question that touches this one, with its source. It never replaces reading.
+
+    `source` says what it is: a claim of a model with a checked quote, the user's own word, or an earlier question whose
+    answer is not shown (`id` is then its run). `stale`: its document is gone or no longer holds the quote. `asked_at`
+    is ISO 8601, UTC.
+    """
+
+    id: str
+    text: str
+    question: str
+    asked_at: str
+    source: Literal["model", "user", "question"]
+    document_id: str = ""
+    title: str = ""
+    page: int = 0
+    quote: str = ""
+    stale: bool = False
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a reader gives.
 
-    Where `found` is false the document does not answer the question: `text` says so and `claims` is empty.
+    Where `found` is false the document does not answer the question: `text` says so and `claims` is empty. A `partial`
+    answer rests on what was read before an error ended the run, or is provisional: the run is not done. `why` is the
+    router's reason for its choice of reader. `recalled` is what was known before, `read_as` the question where it was
+    not read as it was asked, `conversation` the id of its conversation.
     """
 
     text: str
@@ -102,6 +177,11 @@ class Answer:
     coverage: Coverage
     usage: Usage
     run_id: str
+    partial: bool = False
+    why: str = ""
+    recalled: tuple[Recalled, ...] = ()
+    read_as: str = ""
+    conversation: str = ""
 
     @property
     def quotes(self) -> tuple[Quote, ...]:
@@ -132,8 +212,64 @@ class Wording:
     text: str
 
 
-ReaderEvent = Reading | QuoteFound | Wording
+@dataclass(frozen=True, slots=True)
+class MemoryChanged:
+    """The memory after part `part` of `of`: its version (from 1), what was added and dropped, its size in tokens."""
+
+    version: int
+    part: int
+    of: int
+    added: tuple[str, ...]
+    dropped: tuple[str, ...]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Part `chunk` of `of` is not read, and why."""
+
+    chunk: int
+    of: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A question that the reader puts to the text on the way: a hop, or a clarification. `level` counts from 1."""
+
+    question: str
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A provisional answer, from what was read so far."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAs:
+    """A follow-up, and the question it is read as."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The router's choice of a reader, and its reason."""
+
+    reader: str
+    why: str
+
+
+ReaderEvent = Reading | QuoteFound | Wording | MemoryChanged | Skipped | Asking | Partial | ReadAs | Chosen
 Emit = Callable[[ReaderEvent], None]
+
+
+def nothing_known(question: str, document_ids: tuple[str, ...]) -> tuple[Recalled, ...]:
+    """What `Deps.recall` is where nothing is remembered."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,22 +285,59 @@ class Deps:
     shelf: Shelf
     documents: Documents
     runs: Runs
+    versions: Versions
+    recall: Callable[[str, tuple[str, ...]], tuple[Recalled, ...]] = nothing_known
+    templates: Templates | None = None
     stop: Event = field(default_factory=Event)
     worker: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "longleaf-reader"))
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One run: what is asked, and what it is answered with. A graph is built for it and closes over it."""
+
+    deps: Deps
+    ask: Ask
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a run will cost at most: model calls and tokens. `note` says what could make it less."""
+
+    calls: int
+    prompt_tokens: int
+    generated_tokens: int
+    note: str = ""
 
 
 class Reader(Protocol):
     """Builds a graph for one way of reading.
 
-    The graph's input is `agents.state.ReadState`; ids and spans live in the state, never text of documents.
+    The graph's state is `agents.state.ReadState` or extends it; ids, ordinals and spans live in the state, never text
+    of documents.
     """
 
     @property
     def name(self) -> str: ...
 
     @property
+    def about(self) -> str:
+        """What it does, in one line for a list."""
+        ...
+
+    @property
     def prompts(self) -> tuple[str, ...]:
         """Names of the prompt files it uses; their hashes are stored with a run."""
         ...
 
-    def build(self, deps: Deps, checkpointer: Any) -> CompiledStateGraph[Any, Any, Any, Any]: ...
+    @property
+    def whole(self) -> bool:
+        """Whether it sets out to read all of the documents: what it did not reach is then named in coverage."""
+        ...
+
+    def build(self, work: Work, checkpointer: Any) -> CompiledStateGraph[Any, Any, Any, Any]: ...
+
+    def estimate(self, ask: Ask, deps: Deps) -> Estimate:
+        """The most it will cost. Reads texts and counts tokens; makes no model call."""
+        ...

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from longleaf.agents.attention import Attention
+from longleaf.agents.chain import Chain
+from longleaf.agents.clarify import Clarify
 from longleaf.agents.direct import Direct
 from longleaf.agents.errors import ReaderUnknown
+from longleaf.agents.hops import Hops
+from longleaf.agents.memory import Memory
 from longleaf.agents.reader import Reader
 from longleaf.agents.retrieve import Retrieve
+from longleaf.agents.structured import Structured
+from longleaf.agents.team import Team
 
 
 def readers() -> dict[str, Reader]:
     """All readers by name."""
-    return {reader.name: reader for reader in (Retrieve(), Direct())}
+    known: tuple[Reader, ...] = (
+        Retrieve(),
+        Direct(),
+        Hops(),
+        Clarify(),
+        Attention(),
+        Memory(),
+        Chain(),
+        Team(),
+        Structured(),
+    )
+    return {reader.name: reader for reader in known}
 
 
 def reader(name: str) -> Reader:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from longleaf.agents.call import call
 from longleaf.agents.evidence import ENOUGH, adopt, candidates, checked, quote, reading
+from longleaf.agents.examples import examples
 from longleaf.agents.prompt import load
-from longleaf.agents.reader import Deps, QuoteFound, Reading, Wording
+from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Wording, Work
 from longleaf.agents.state import PassageState, ReadState
 from longleaf.engine.contract import Request, Sampling
+from longleaf.memory.records import SourceSpan
 from longleaf.retrieval.text import Span
 
 if TYPE_CHECKING:
@@ -23,21 +25,33 @@ _CANDIDATES = 24
 _EXTRACTED = 3
 _EXTRACT_TOKENS = 64
 _REASONED = 3
+_PASSAGE_TOKENS = 300
+"""Tokens of a chunk by most models' count; chunks are cut by the embedder's."""
 
 
 class Retrieve:
     """Reads the few passages that search finds. Answers from them alone, or says that nothing there answers."""
 
     name = "retrieve"
+    about = "searches, checks the sentences that answer, and answers from them alone"
     prompts = ("extract", "reason")
+    whole = False
 
-    def build(self, deps: Deps, checkpointer: Any) -> CompiledStateGraph[Any, Any, Any, Any]:
+    def estimate(self, ask: Ask, deps: Deps) -> Estimate:
+        around = sum(deps.engine.count(load(name).system + load(name).user + ask.question) for name in self.prompts)
+        most = min(_EXTRACTED, ask.budget.passages)
+        prompt = most * _PASSAGE_TOKENS + _REASONED * _PASSAGE_TOKENS // 2 + (most + 1) * around
+        return Estimate(
+            most + 1, prompt, most * _EXTRACT_TOKENS + ask.budget.answer_tokens, "none if search finds nothing"
+        )
+
+    def build(self, work: Work, checkpointer: Any) -> CompiledStateGraph[Any, Any, Any, Any]:
         from langgraph.graph import END, START, StateGraph
 
         graph = StateGraph(ReadState)
-        graph.add_node("search", lambda state: _search(state, deps))
-        graph.add_node("extract", lambda state: _extract(state, deps))
-        graph.add_node("reason", lambda state: _reason(state, deps))
+        graph.add_node("search", lambda state: _search(state, work))
+        graph.add_node("extract", lambda state: _extract(state, work))
+        graph.add_node("reason", lambda state: _reason(state, work))
         graph.add_edge(START, "search")
         graph.add_conditional_edges("search", lambda state: "extract" if state["found"] else END, ["extract", END])
         graph.add_edge("extract", "reason")
@@ -45,12 +59,13 @@ class Retrieve:
         return graph.compile(checkpointer=checkpointer, name=self.name)
 
 
-def _search(state: ReadState, deps: Deps) -> ReadState:
-    hits = deps.search.find(state["question"], state["document_ids"] or None)
+def _search(state: ReadState, work: Work) -> ReadState:
+    ask = work.ask
+    hits = work.deps.search.find(ask.question, ask.document_ids or None)
     found = candidates(hits, _CANDIDATES)
     passages = [
         PassageState(chunk_id=hit.chunk_id, document_id=hit.document_id, start=hit.span.start, end=hit.span.end)
-        for hit in hits.passages[: state["passages_wanted"]]
+        for hit in hits.passages[: ask.budget.passages]
     ]
     return {
         "passages": passages,
@@ -59,10 +74,11 @@ def _search(state: ReadState, deps: Deps) -> ReadState:
     }
 
 
-def _extract(state: ReadState, deps: Deps) -> ReadState:
+def _extract(state: ReadState, work: Work) -> ReadState:
     from langgraph.config import get_stream_writer
 
     emit = get_stream_writer()
+    deps, ask = work.deps, work.ask
     prompt = load("extract")
     passages = state["passages"][:_EXTRACTED]
     requests = []
@@ -72,18 +88,18 @@ def _extract(state: ReadState, deps: Deps) -> ReadState:
         requests.append(
             Request(
                 f"passage-{place}",
-                prompt.messages(passage=characters, question=state["question"]),
-                Sampling(max_tokens=_EXTRACT_TOKENS, stop=("\n\n", '"\n'), seed=state["seed"]),
+                prompt.messages(passage=characters, question=ask.question),
+                Sampling(max_tokens=_EXTRACT_TOKENS, stop=("\n\n", '"\n'), seed=ask.seed),
                 prompt.prefix,
             )
         )
     chunks = {f"passage-{place}": (passage["chunk_id"],) for place, passage in enumerate(passages)}
-    replies = call(deps, state["run_id"], "extract", requests, chunks)
+    replies = call(work, "extract", requests, chunks)
     outcomes = [
         checked(replies[f"passage-{place}"].text, passage, state["passages"], deps.shelf)
         for place, passage in enumerate(passages)
     ]
-    evidence = adopt(outcomes, state["candidates"], deps.shelf)[: state["quotes_wanted"]]
+    evidence = adopt(outcomes, state["candidates"], deps.shelf)[: ask.budget.quotes]
     for item in evidence:
         emit(QuoteFound(quote(item, deps.shelf)))
     lost = sum(outcome.status == "missing" for outcome in outcomes)
@@ -93,23 +109,19 @@ def _extract(state: ReadState, deps: Deps) -> ReadState:
     return {"evidence": evidence, "notes": notes}
 
 
-def _reason(state: ReadState, deps: Deps) -> ReadState:
+def _reason(state: ReadState, work: Work) -> ReadState:
     from langgraph.config import get_stream_writer
 
     emit = get_stream_writer()
+    deps, ask = work.deps, work.ask
     prompt = load("reason")
+    read = [SourceSpan(item["document_id"], item["start"], item["end"]) for item in state["passages"][:_EXTRACTED]]
+    quotes, notes = examples(work, reading(state["evidence"][:_REASONED], deps.shelf), read)
     request = Request(
         "answer",
-        prompt.messages(quotes=reading(state["evidence"][:_REASONED], deps.shelf), question=state["question"]),
-        Sampling(max_tokens=state["answer_tokens"], stop=("\n\n",), seed=state["seed"]),
+        prompt.messages(quotes=quotes, question=ask.question),
+        Sampling(max_tokens=ask.budget.answer_tokens, stop=("\n\n",), seed=ask.seed),
         prompt.prefix,
     )
-    replies = call(
-        deps,
-        state["run_id"],
-        "reason",
-        [request],
-        {},
-        lambda _, piece: emit(Wording(piece)),
-    )
-    return {"wording": replies["answer"].text.strip()}
+    replies = call(work, "reason", [request], on_token=lambda _, piece: emit(Wording(piece)))
+    return {"wording": replies["answer"].text.strip(), "notes": state["notes"] + notes}

@@ -18,18 +18,38 @@ from queue import SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING, Any, cast
 
-from longleaf.agents.errors import NothingToRead, QuestionEmpty, RunEnded
-from longleaf.agents.evidence import quote
+from longleaf.agents.coverage import covered
+from longleaf.agents.errors import NothingToRead, QuestionEmpty, RunEnded, RunStopped
+from longleaf.agents.evidence import quote, remembered
+from longleaf.agents.examples import prompts
+from longleaf.agents.part import chosen_documents
 from longleaf.agents.prompt import hashes
-from longleaf.agents.reader import Answer, Ask, Claim, Coverage, Deps, Quote, Read, ReaderEvent
+from longleaf.agents.reader import (
+    Answer,
+    Ask,
+    Budget,
+    Chosen,
+    Claim,
+    Coverage,
+    Deps,
+    Options,
+    Quote,
+    Read,
+    ReaderEvent,
+    Recalled,
+    Work,
+)
 from longleaf.agents.registry import reader
-from longleaf.agents.state import ReadState
-from longleaf.agents.support import unsupported
+from longleaf.agents.router import AUTO, resolve
+from longleaf.agents.state import EvidenceState, ReadState
+from longleaf.agents.support import unrelated, unsupported
+from longleaf.agents.template import learn
 from longleaf.engine.contract import Usage
 from longleaf.engine.errors import LongleafError
 from longleaf.memory.documents import Documents
 from longleaf.memory.records import ClaimRecord, DocumentRecord, QuoteRecord, RunRecord, StepRecord
 from longleaf.memory.runs import Runs
+from longleaf.retrieval.text import Span
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -43,8 +63,12 @@ def check(ask: Ask, documents: Documents) -> None:
     """Refuse what cannot be read, before a model is loaded for it. Raises as `start` does."""
     if not ask.question.strip():
         raise QuestionEmpty('The question is empty. Ask something, for example: longleaf ask FILE "What is …?"')
-    reader(ask.reader)
-    _documents(ask.document_ids, documents)
+    if ask.reader != AUTO:
+        reader(ask.reader)
+    for key in ask.document_ids:
+        documents.get(key)
+    if not ask.document_ids and not documents.list():
+        raise NothingToRead("The library holds no documents. Add one with `longleaf add FILE`.")
 
 
 def stopped(run_id: str, runs: Runs) -> RunRecord:
@@ -58,20 +82,24 @@ def stopped(run_id: str, runs: Runs) -> RunRecord:
 def start(ask: Ask, deps: Deps, checkpointer: Any) -> Iterator[ReaderEvent | Answer]:
     """Put a question to a reader. Yields events while it reads and the `Answer` last.
 
-    Raises `QuestionEmpty`, `NothingToRead`, `ReaderUnknown`, `DocumentMissing`, and what the engine raises. The run is
-    then recorded as failed or interrupted, with its steps.
+    Where an error ends the run after something was read, the answer is what was read so far, marked `partial`, with
+    the error in its coverage; the run is recorded as failed and can be resumed. Raises `QuestionEmpty`,
+    `NothingToRead`, `ReaderUnknown`, `DocumentMissing`, and what the engine raises before anything was read.
     """
     check(ask, deps.documents)
+    choice = resolve(ask, deps) if ask.reader == AUTO else None
+    if choice:
+        ask = replace(ask, reader=choice.reader)
     chosen = reader(ask.reader)
-    settings = {"budget": asdict(ask.budget), "seed": ask.seed}
+    settings = {"budget": asdict(ask.budget), "options": asdict(ask.options), "seed": ask.seed}
     record = RunRecord(
         id=uuid.uuid4().hex,
         question=ask.question.strip(),
         reader=ask.reader,
         document_ids=ask.document_ids,
-        settings=settings,
+        settings=settings | _talk(ask) | ({"why": choice.why} if choice else {}),
         settings_hash=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
-        prompt_hashes=hashes(chosen.prompts),
+        prompt_hashes=hashes((*chosen.prompts, *prompts(ask))),
         model=deps.engine.card.name,
         status="running",
         stop_reason=None,
@@ -80,7 +108,7 @@ def start(ask: Ask, deps: Deps, checkpointer: Any) -> Iterator[ReaderEvent | Ans
         ended_at=None,
     )
     deps.runs.start(record)
-    yield from _run(record, deps, checkpointer)
+    yield from _run(record, deps, checkpointer, Chosen(choice.reader, choice.why) if choice else None)
 
 
 def resume(run_id: str, deps: Deps, checkpointer: Any) -> Iterator[ReaderEvent | Answer]:
@@ -90,17 +118,50 @@ def resume(run_id: str, deps: Deps, checkpointer: Any) -> Iterator[ReaderEvent |
     yield from _run(record, deps, checkpointer)
 
 
-def _run(record: RunRecord, deps: Deps, checkpointer: Any) -> Iterator[ReaderEvent | Answer]:
-    deps = replace(deps, stop=Event())
-    graph = reader(record.reader).build(deps, checkpointer)
-    config: RunnableConfig = {"configurable": {"thread_id": record.id}}
-    begun = bool(graph.get_state(config).next)
+def ask_of(record: RunRecord) -> Ask:
+    """The question as it was put when the run began."""
+    settings = record.settings
+    return Ask(
+        question=record.question,
+        document_ids=record.document_ids,
+        reader=record.reader,
+        budget=Budget(**settings.get("budget", {})),
+        options=Options(**settings.get("options", {})),
+        seed=settings.get("seed", 0),
+        conversation=settings.get("conversation", ""),
+        asked=settings.get("asked", ""),
+    )
+
+
+def _talk(ask: Ask) -> dict[str, str]:
+    """Where a question stands in a conversation; no part of how it is read."""
+    return {name: value for name, value in (("conversation", ask.conversation), ("asked", ask.asked)) if value}
+
+
+def _run(
+    record: RunRecord, deps: Deps, checkpointer: Any, choice: Chosen | None = None
+) -> Iterator[ReaderEvent | Answer]:
+    work = Work(replace(deps, stop=Event()), ask_of(record), record.id)
+    config: RunnableConfig = {"configurable": {"thread_id": record.id}, "max_concurrency": work.ask.budget.members + 1}
+    graph: CompiledStateGraph[Any, Any, Any, Any] | None = None
     try:
-        yield from _events(graph, None if begun else _input(record), config, deps)
-        answer = _answer(record, graph.get_state(config).values, deps)
+        if choice:
+            yield choice
+        graph = reader(record.reader).build(work, checkpointer)
+        before = graph.get_state(config)
+        if before.next or not before.values:  # else it was stopped after its last step, and is answered from there
+            yield from _events(graph, None if before.next else ReadState(notes=[]), config, work.deps)
+        answer = _placed(record, work, answer_of(work, graph.get_state(config).values))
     except LongleafError as error:
-        deps.runs.finish(record.id, "failed", str(error), None)
-        raise
+        partial = None
+        if graph is not None and not isinstance(error, RunStopped):
+            partial = _so_far(work, graph.get_state(config).values, error)
+            partial = replace(partial, why=record.settings.get("why", "")) if partial else None
+        deps.runs.finish(record.id, "failed", str(error), to_json(partial) if partial else None)
+        if partial is None:
+            raise
+        yield partial
+        return
     except (KeyboardInterrupt, GeneratorExit):
         deps.runs.finish(record.id, "interrupted", "stopped by the user", None)
         raise
@@ -108,9 +169,21 @@ def _run(record: RunRecord, deps: Deps, checkpointer: Any) -> Iterator[ReaderEve
         deps.runs.finish(record.id, "failed", f"{type(error).__name__}: {error}", None)
         raise
     deps.runs.finish(record.id, "done", None, to_json(answer), [_claim_record(claim) for claim in answer.claims])
+    learn(work, answer)
     with suppress(NotImplementedError):  # not every checkpointer can; a finished thread is then only unused space
         checkpointer.delete_thread(record.id)
     yield answer
+
+
+def _placed(record: RunRecord, work: Work, answer: Answer) -> Answer:
+    """An answer with what was known before, its place in a conversation, and why its reader was chosen."""
+    return replace(
+        answer,
+        recalled=work.deps.recall(work.ask.question, work.ask.document_ids),
+        read_as=work.ask.question if work.ask.asked else "",
+        conversation=work.ask.conversation,
+        why=record.settings.get("why", ""),
+    )
 
 
 def _events(
@@ -121,11 +194,14 @@ def _events(
     It runs in the reader's thread, because LangGraph lets a step end before it gives way to Ctrl-C or `close`, and a
     step may be minutes of a model's work: so the wait is here, where it can be left and the model told to stop.
     """
+    from langgraph.runtime import RunControl
+
     events: SimpleQueue[ReaderEvent | BaseException | None] = SimpleQueue()
+    control = RunControl()
 
     def work() -> None:
         try:
-            for event in graph.stream(given, config, stream_mode="custom", durability="sync"):
+            for event in graph.stream(given, config, stream_mode="custom", durability="sync", control=control):
                 events.put(cast(ReaderEvent, event))
             events.put(None)
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
@@ -138,71 +214,77 @@ def _events(
                 raise event
             yield event
     finally:
+        # The engine ends at its next token, and a graph between two calls at its next step.
+        control.request_drain("stopped")
         deps.stop.set()
         wait([running])
 
 
-def _input(record: RunRecord) -> ReadState:
-    budget = record.settings["budget"]
-    return ReadState(
-        run_id=record.id,
-        question=record.question,
-        document_ids=list(record.document_ids),
-        passages_wanted=budget["passages"],
-        quotes_wanted=budget["quotes"],
-        answer_tokens=budget["answer_tokens"],
-        seed=record.settings["seed"],
-    )
+def _so_far(work: Work, state: dict[str, Any], error: LongleafError) -> Answer | None:
+    """The answer from what was read before an error; None where nothing was."""
+    if not any(step.status == "done" for step in work.deps.runs.steps(work.run_id)):
+        return None
+    answer = answer_of(work, state, partial=True)
+    coverage = replace(answer.coverage, notes=(f"the reading ended early: {error}", *answer.coverage.notes))
+    return replace(answer, coverage=coverage)
 
 
-def _documents(document_ids: Sequence[str], shelved: Documents) -> list[DocumentRecord]:
-    documents = [shelved.get(key) for key in document_ids] if document_ids else shelved.list()
-    if not documents:
-        raise NothingToRead("The library holds no documents. Add one with `longleaf add FILE`.")
-    return documents
+def answer_of(work: Work, state: dict[str, Any], *, partial: bool = False) -> Answer:
+    """The answer that a graph's state, the run's steps and its memory hold.
 
-
-def _answer(record: RunRecord, state: dict[str, Any], deps: Deps) -> Answer:
-    steps = deps.runs.steps(record.id)
+    A `partial` one may come from a state that has no evidence yet: then the memory's spans are its evidence.
+    """
+    deps, ask = work.deps, work.ask
+    steps = deps.runs.steps(work.run_id)
     found = bool(state.get("found"))
     evidence = state.get("evidence", []) if found else []
-    quotes = tuple(quote(item, deps.shelf) for item in evidence)
     wording = state.get("wording", "") if found else ""
-    confidence = max((item["confidence"] for item in evidence), default=0.0)
+    if partial and not evidence:
+        evidence = remembered(work)
+    claims = [
+        Claim(
+            claim["text"],
+            tuple(quote(item, deps.shelf) for item in claim["evidence"]),
+            _strength(claim["evidence"]),
+            claim["about"],
+        )
+        for claim in state.get("claims", [])
+    ]
+    quotes = tuple(quote(item, deps.shelf) for item in evidence)
     text = wording or (quotes[0].text if quotes else NOT_FOUND)
-    claims = (Claim(text, quotes, round(confidence, 3)),) if quotes else ()
+    if quotes:
+        claims.insert(0, Claim(text, quotes, _strength(evidence)))
     return Answer(
         text=text,
-        claims=claims,
-        found=bool(claims),
-        reader=record.reader,
-        coverage=_coverage(record, state, deps, text, quotes, steps),
+        claims=tuple(claims),
+        found=bool(quotes),
+        reader=ask.reader,
+        coverage=_coverage(work, state, text, quotes, steps),
         usage=_usage(steps),
-        run_id=record.id,
+        run_id=work.run_id,
+        partial=partial,
     )
+
+
+def _strength(evidence: Sequence[EvidenceState]) -> float:
+    return round(max((item["confidence"] for item in evidence), default=0.0), 3)
 
 
 def _coverage(
-    record: RunRecord,
-    state: dict[str, Any],
-    deps: Deps,
-    text: str,
-    quotes: Sequence[Quote],
-    steps: Sequence[StepRecord],
+    work: Work, state: dict[str, Any], text: str, quotes: Sequence[Quote], steps: Sequence[StepRecord]
 ) -> Coverage:
-    documents = _documents(record.document_ids, deps.documents)
-    # A passage is read where a call that ended well held its chunk, or all there is (`direct` names no chunks).
-    done = [step.chunk_ids for step in steps if step.status == "done"]
-    shown = {"" for _ in done} | {key for chunk_ids in done for key in chunk_ids}
-    parts = tuple(
-        Read(item["document_id"], item["start"], item["end"], "read" if item["chunk_id"] in shown else "skimmed")
-        for item in state.get("passages", [])
-    )
+    deps = work.deps
+    documents = chosen_documents(work.ask, deps)
+    gap = "not reached" if reader(work.ask.reader).whole else None
+    skimmed = [(item["document_id"], Span(item["start"], item["end"])) for item in state.get("passages", [])]
+    parts = covered(steps, documents, deps, skimmed, state.get("ended") or gap if gap else None)
     notes = [note for document in documents for note in _unread(document)]
     notes += state.get("notes", [])
-    words = unsupported(text, [item.text for item in quotes], record.question) if quotes else []
+    words = unsupported(text, [item.text for item in quotes], work.ask.question) if quotes else []
     if words:
         notes.append(f"the wording holds what its quotes do not: {', '.join(words)}")
+    elif quotes and unrelated(text, [item.text for item in quotes]):
+        notes.append(f"the wording has no word in common with its quotes: {text}")
     read = sum(part.end - part.start for part in parts if part.how == "read")
     return Coverage(read, sum(document.characters for document in documents), parts, tuple(notes))
 
@@ -220,7 +302,8 @@ def _unread(document: DocumentRecord) -> list[str]:
 def _usage(steps: Sequence[StepRecord]) -> Usage:
     total = Usage()
     for step in steps:
-        total += Usage(1, step.prompt_tokens, step.generated_tokens, step.cached_tokens, step.seconds)
+        if step.status != "skipped":
+            total += Usage(1, step.prompt_tokens, step.generated_tokens, step.cached_tokens, step.seconds)
     return total
 
 
@@ -235,7 +318,12 @@ def from_json(plain: dict[str, Any]) -> Answer:
     return Answer(
         text=plain["text"],
         claims=tuple(
-            Claim(claim["text"], tuple(Quote(**item) for item in claim["quotes"]), claim["confidence"])
+            Claim(
+                claim["text"],
+                tuple(Quote(**item) for item in claim["quotes"]),
+                claim["confidence"],
+                claim.get("about", ""),
+            )
             for claim in plain["claims"]
         ),
         found=plain["found"],
@@ -248,6 +336,11 @@ def from_json(plain: dict[str, Any]) -> Answer:
         ),
         usage=Usage(**plain["usage"]),
         run_id=plain["run_id"],
+        partial=plain.get("partial", False),
+        why=plain.get("why", ""),
+        recalled=tuple(Recalled(**item) for item in plain.get("recalled", ())),
+        read_as=plain.get("read_as", ""),
+        conversation=plain.get("conversation", ""),
     )
 
 

@@ -29,19 +29,25 @@ class EvidenceState(TypedDict):
     confidence: float
 
 
-class ReadState(TypedDict, total=False):
-    """Input: everything up to `seed`. The rest is filled in by nodes."""
+class ClaimState(TypedDict):
+    """A statement on the way to the answer: what was asked, what was found, and the spans behind it."""
 
-    run_id: str
-    question: str
-    document_ids: list[str]
-    passages_wanted: int
-    quotes_wanted: int
-    answer_tokens: int
-    seed: int
+    about: str
+    text: str
+    evidence: list[EvidenceState]
+
+
+class ReadState(TypedDict, total=False):
+    """What every reader's state has at its end; all of it filled in by nodes.
+
+    `evidence` and `wording` make the answer's claim, `claims` those of the questions on the way. What was read is not
+    here: the steps in SQL say it.
+    """
+
     passages: list[PassageState]
     candidates: list[EvidenceState]
     evidence: list[EvidenceState]
+    claims: list[ClaimState]
     found: bool
     wording: str
     notes: list[str]

@@ -1,4 +1,4 @@
-"""Which figures and names of a wording its quotes do not hold."""
+"""What of a wording its quotes do not hold."""
 
 from __future__ import annotations
 
@@ -29,3 +29,10 @@ def unsupported(wording: str, quotes: Sequence[str], question: str) -> list[str]
 def _bare(word: str) -> str:
     """A name without the possessive or the closing quotation mark behind it."""
     return word.rstrip("'-").removesuffix("'s")
+
+
+def unrelated(wording: str, quotes: Sequence[str]) -> bool:
+    """Whether no word of four letters or more, and no figure, of `wording` stands in its quotes."""
+    held = set(re.findall(r"\w+", " ".join(quotes).casefold()))
+    words = [word for word in re.findall(r"\w+", wording.casefold()) if len(word) >= 4 or word.isdigit()]
+    return bool(words) and held.isdisjoint(words)

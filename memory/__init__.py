@@ -11,29 +11,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from longleaf.memory.checkpoints import delete_thread, open_checkpointer
-    from longleaf.memory.consistency import Reconciled, reconcile
+    from longleaf.memory.consistency import Reconciled, reconcile, reconcile_facts
+    from longleaf.memory.conversations import Conversations
     from longleaf.memory.database import Database
     from longleaf.memory.documents import Documents
     from longleaf.memory.errors import (
+        ConversationMissing,
         DatabaseUnusable,
         DocumentMissing,
+        FactMissing,
+        FactUnsupported,
         IndexStale,
         LibraryBusy,
         LibraryMissing,
         RunMissing,
     )
+    from longleaf.memory.facts import Facts
     from longleaf.memory.folder import LibraryFolder
     from longleaf.memory.lock import WriterLock
+    from longleaf.memory.questions import Questions
     from longleaf.memory.records import (
         ChunkRecord,
         ClaimRecord,
+        ConversationRecord,
         DocumentRecord,
+        FactRecord,
         HeadingRecord,
         PageRecord,
+        QuestionRecord,
         QuoteRecord,
         RunRecord,
         StepRecord,
+        SummaryRecord,
         TextRecord,
+        TurnRecord,
         chunk_id,
         text_version_id,
     )
@@ -44,24 +55,35 @@ if TYPE_CHECKING:
 __all__ = [
     "ChunkRecord",
     "ClaimRecord",
+    "ConversationMissing",
+    "ConversationRecord",
+    "Conversations",
     "Database",
     "DatabaseUnusable",
     "DocumentMissing",
     "DocumentRecord",
     "Documents",
+    "FactMissing",
+    "FactRecord",
+    "FactUnsupported",
+    "Facts",
     "HeadingRecord",
     "IndexStale",
     "LibraryBusy",
     "LibraryFolder",
     "LibraryMissing",
     "PageRecord",
+    "QuestionRecord",
+    "Questions",
     "QuoteRecord",
     "Reconciled",
     "RunMissing",
     "RunRecord",
     "Runs",
     "StepRecord",
+    "SummaryRecord",
     "TextRecord",
+    "TurnRecord",
     "Vectors",
     "Words",
     "WriterLock",
@@ -69,34 +91,46 @@ __all__ = [
     "delete_thread",
     "open_checkpointer",
     "reconcile",
+    "reconcile_facts",
     "text_version_id",
 ]
 
 _HOMES = {
     "checkpoints": ("delete_thread", "open_checkpointer"),
-    "consistency": ("Reconciled", "reconcile"),
+    "consistency": ("Reconciled", "reconcile", "reconcile_facts"),
+    "conversations": ("Conversations",),
     "database": ("Database",),
     "documents": ("Documents",),
     "errors": (
+        "ConversationMissing",
         "DatabaseUnusable",
         "DocumentMissing",
+        "FactMissing",
+        "FactUnsupported",
         "IndexStale",
         "LibraryBusy",
         "LibraryMissing",
         "RunMissing",
     ),
+    "facts": ("Facts",),
     "folder": ("LibraryFolder",),
     "lock": ("WriterLock",),
+    "questions": ("Questions",),
     "records": (
         "ChunkRecord",
         "ClaimRecord",
+        "ConversationRecord",
         "DocumentRecord",
+        "FactRecord",
         "HeadingRecord",
         "PageRecord",
+        "QuestionRecord",
         "QuoteRecord",
         "RunRecord",
         "StepRecord",
+        "SummaryRecord",
         "TextRecord",
+        "TurnRecord",
         "chunk_id",
         "text_version_id",
     ),

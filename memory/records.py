@@ -293,3 +293,20 @@ class QuestionRecord:
     found: bool
     asked_at: datetime
     feedback: Feedback | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateRecord:
+    """How a question was answered, with slots for what it was about.
+
+    `shape` is the question, `steps` what was asked and found on the way, `words` the stems of the shape. `run_id` is
+    the run it was learned from last, `uses` how many runs were answered in this way.
+    """
+
+    id: str
+    shape: str
+    words: tuple[str, ...]
+    steps: tuple[str, ...]
+    run_id: str
+    uses: int
+    made_at: datetime

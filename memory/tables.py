@@ -5,7 +5,7 @@ them. `run` has `step`s, `memory_version`s, `claim`s and their `quote`s; these n
 foreign key, so an old answer keeps its quotes when a document is gone. `ingest` is the journal of texts that
 the vector index may hold although SQL does not. The full-text index is not here: each database has its own
 kind, see `words`. `conversation` has `turn`s and `summary`s; `fact` and `question` are what is known across
-conversations, and name runs and documents without a foreign key.
+conversations, and name runs and documents without a foreign key. `template` is how questions were answered.
 """
 
 from __future__ import annotations
@@ -285,3 +285,15 @@ class Question(Table):
     found: Mapped[bool]
     asked_at: Mapped[datetime] = mapped_column(index=True)
     feedback: Mapped[str | None] = mapped_column(String(8))
+
+
+class Template(Table):
+    __tablename__ = "template"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    shape: Mapped[str] = mapped_column(Prose)
+    words: Mapped[str] = mapped_column(Prose)
+    steps: Mapped[list[Any]]
+    run_id: Mapped[str] = mapped_column(String(64), index=True)
+    uses: Mapped[int]
+    made_at: Mapped[datetime]

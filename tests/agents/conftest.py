@@ -18,9 +18,11 @@ from longleaf.engine.contract import Request
 from longleaf.memory.checkpoints import open_checkpointer
 from longleaf.memory.database import Database
 from longleaf.memory.documents import Documents
-from longleaf.memory.records import DocumentRecord
+from longleaf.memory.records import ChunkRecord, DocumentRecord
 from longleaf.memory.runs import Runs
+from longleaf.memory.templates import Templates
 from longleaf.memory.vectors import Vectors
+from longleaf.memory.versions import Versions
 from longleaf.memory.words import Words
 from longleaf.retrieval.chunk import ChunkPlan
 from longleaf.retrieval.embedding import HashedWords
@@ -49,13 +51,26 @@ class Desk:
         digest = hashlib.sha256(data).hexdigest()
         return self.index.add(Parsed(text, "text/plain", "text", "1", digest, len(data)), name)
 
+    def chunks(self) -> list[ChunkRecord]:
+        """The chunks of all documents, in order."""
+        documents = self.deps.documents
+        return [chunk for document in documents.list() for chunk in documents.chunks(document.id)]
+
     def with_engine(self, engine: ScriptedEngine) -> Desk:
         parts = self.deps
-        deps = Deps(engine, parts.search, parts.shelf, parts.documents, parts.runs)
+        deps = Deps(
+            engine,
+            parts.search,
+            parts.shelf,
+            parts.documents,
+            parts.runs,
+            parts.versions,
+            templates=Templates(self.database),
+        )
         return Desk(deps, self.index, self.database, self.checkpointer)
 
     def stream(self, question: str | Ask) -> Iterator[ReaderEvent | Answer]:
-        ask = Ask(question) if isinstance(question, str) else question
+        ask = Ask(question, reader="retrieve") if isinstance(question, str) else question
         return start(ask, self.deps, self.checkpointer)
 
     def ask(self, question: str | Ask) -> Answer:
@@ -85,7 +100,7 @@ def open_desk(folder: Path) -> Iterator[Desk]:
         documents = Documents(database)
         shelf = Shelf(documents)
         search = Search(Words(database), vectors, shelf, embedder)
-        deps = Deps(ScriptedEngine([""]), search, shelf, documents, Runs(database))
+        deps = Deps(ScriptedEngine([""]), search, shelf, documents, Runs(database), Versions(database))
         index = Index(documents, vectors, shelf, embedder, ChunkPlan(40, 0, 10))
         yield Desk(deps, index, database, checkpointer)
 

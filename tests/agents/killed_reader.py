@@ -1,7 +1,7 @@
-"""Reads in a process that is killed at random, then resumes in another. Run by test_resume.
+"""Reads in a process that is killed at random, then resumes in another. Run by test_resume: FOLDER ROUNDS SEED READER.
 
 Each round forks a child that reads slowly, kills it with SIGKILL, and forks another that goes on with the run and
-compares its answer with that of an unbroken run. Forked, so that the imports are paid once.
+compares its answer, coverage and memory with those of an unbroken run. Forked, so that the imports are paid once.
 """
 
 import os
@@ -14,49 +14,54 @@ from pathlib import Path
 
 import chromadb  # noqa: F401 - paid once, before the forks
 import langgraph.graph  # noqa: F401
+import scripts
 import snowballstemmer  # noqa: F401
 from conftest import Desk, open_desk
 
 from longleaf.agents.errors import RunEnded
-from longleaf.agents.reader import Answer
+from longleaf.agents.reader import Answer, Ask, Budget
 from longleaf.engine.backends.scripted import ScriptedEngine
-
-BOOK = "The capital of Freedonia is Zubrow. It lies on the river Lutz.\n\n" + "".join(
-    f"Farm {number} of Freedonia grew wheat and rye on {number + 10} acres of land. " for number in range(30)
-)
-QUESTION = "What is the capital of Freedonia?"
-LONGEST = 0.4
-"""Seconds within which the kill comes; a slow read takes about as long."""
+from longleaf.engine.gather import Gather
 
 
-def slow(desk: Desk) -> Desk:
-    def reply(request):
-        extract = request.id.startswith("passage-")
-        return "The capital of Freedonia is Zubrow." if extract else "Zubrow, on the river Lutz, is the capital of it."
-
-    return desk.with_engine(ScriptedEngine(reply, delay=0.008))
+def slow(desk: Desk, reader: str) -> Desk:
+    """A desk with the scripted model of this reader, slow enough to be killed between two words."""
+    return desk.with_engine(Gather(ScriptedEngine(getattr(scripts, reader), delay=0.004, attention=True)))
 
 
-def essence(answer: Answer) -> str:
-    """All of an answer but its cost and its run."""
-    return repr((answer.text, answer.claims, answer.found, answer.coverage))
+def question(reader: str) -> Ask:
+    asked = scripts.QUESTIONS.get(reader, scripts.QUESTION)
+    return Ask(asked, reader=reader, budget=Budget(part_tokens=64, memory_tokens=48, members=3))
 
 
-def unbroken(path: Path, out: int) -> None:
+def essence(desk: Desk, answer: Answer) -> str:
+    """All of an answer and of the memory behind it but their cost and their run."""
+    versions = [
+        (item.sequence, item.node, item.chunk_ids, item.text, item.lines, item.added, item.dropped)
+        for item in desk.deps.versions.list(answer.run_id)
+    ]
+    return repr((answer.text, answer.claims, answer.found, answer.coverage, answer.partial, versions))
+
+
+def unbroken(path: Path, reader: str, out: int) -> None:
     with open_desk(path) as desk:
-        desk.add(BOOK)
-        os.write(out, essence(slow(desk).ask(QUESTION)).encode())
+        desk.add(scripts.BOOK)
+        working = slow(desk, reader)
+        started = time.perf_counter()
+        answer = working.ask(question(reader))
+        seconds = time.perf_counter() - started
+        os.write(out, f"{seconds:.3f}\n{essence(desk, answer)}".encode())
 
 
-def read(path: Path, out: int) -> None:
+def read(path: Path, reader: str, out: int) -> None:
     with open_desk(path) as desk:
-        working = slow(desk)
+        working = slow(desk, reader)
         os.write(out, b"x")
-        working.ask(QUESTION)
+        working.ask(question(reader))
         time.sleep(60)
 
 
-def go_on(path: Path, expected: str, done_before: int, out: int) -> None:
+def go_on(path: Path, reader: str, expected: str, done_before: int, out: int) -> None:
     with open_desk(path) as desk:
         runs = desk.deps.runs
         runs.interrupt_running()
@@ -72,16 +77,13 @@ def go_on(path: Path, expected: str, done_before: int, out: int) -> None:
                 os.write(out, b"ended")
             return
         assert newest.status == "interrupted", newest.status
-        kept = {step.node for step in runs.steps(newest.id)}
-        answer = slow(desk).resume(newest.id)
-        assert essence(answer) == expected, f"{essence(answer)}\n{expected}"
+        kept = len(runs.steps(newest.id))
+        answer = slow(desk, reader).resume(newest.id)
+        assert essence(desk, answer) == expected, f"{essence(desk, answer)}\n{expected}"
         assert runs.get(newest.id).status == "done"
         assert runs.get(newest.id).answer["text"] == answer.text
         assert desk.checkpointer.get_tuple({"configurable": {"thread_id": newest.id}}) is None
-        if "reason" not in kept and "extract" in kept:
-            os.write(out, b"after-extract")
-        else:
-            os.write(out, b"resumed")
+        os.write(out, b"went-on" if kept else b"began")
 
 
 def in_child(work, *arguments):
@@ -113,22 +115,22 @@ def outcome(work, *arguments) -> str:
     return said
 
 
-def main(path: Path, rounds: int, seed: int) -> None:
+def main(path: Path, rounds: int, seed: int, reader: str) -> None:
     chance = random.Random(seed)
-    expected = outcome(unbroken, path)
+    seconds, expected = outcome(unbroken, path, reader).split("\n", 1)
     runs = 1
     for number in range(rounds):
-        pid, reading = in_child(read, path)
+        pid, reading = in_child(read, path, reader)
         assert os.read(reading, 1) == b"x"
         # Spread over the whole read, so that each of its stages is hit.
-        time.sleep(LONGEST * (number + chance.random()) / rounds)
+        time.sleep(float(seconds) * (number + chance.random()) / rounds)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         os.close(reading)
-        said = outcome(go_on, path, expected, runs)
+        said = outcome(go_on, path, reader, expected, runs)
         runs += said != "none"
         sys.stdout.write(f"{said}\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -1,13 +1,17 @@
 """Prompt files, their slots and hashes, and the check of a wording against its quotes."""
 
 import hashlib
+import re
 from importlib import resources
 
 import pytest
 
 from longleaf.agents.prompt import hashes, load
 from longleaf.agents.registry import reader, readers
-from longleaf.agents.support import unsupported
+from longleaf.agents.support import unrelated, unsupported
+
+OWN = {"question", "asked", "words", "sentences", "count", "fields"}
+"""Slots that the asker or the reader fills, not a document."""
 
 PROMPTS = sorted({name for item in readers().values() for name in item.prompts})
 
@@ -15,15 +19,30 @@ PROMPTS = sorted({name for item in readers().values() for name in item.prompts})
 @pytest.mark.parametrize("name", PROMPTS)
 def test_every_prompt_loads_and_fills(name):
     prompt = load(name)
-    slots = {"question": "Q-value", "passage": "P-value", "document": "D-value", "quotes": "K-value"}
-    messages = prompt.messages(**slots)
+    slots = set(re.findall(r"\{\{(\w+)\}\}", prompt.user))
+    messages = prompt.messages(**{slot: f"{slot}-value" for slot in slots})
 
     filled = messages[-1].content
     assert messages[-1].role == "user"
     assert "{{" not in filled
-    assert "Q-value" in filled
+    assert "question-value" in filled
     source = (resources.files("longleaf.agents.prompts") / f"{name}.md").read_bytes()
     assert hashes([name]) == {name: hashlib.sha256(source).hexdigest()}
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_every_prompt_marks_what_comes_from_documents_and_says_what_it_is(name):
+    """All slots but the reader's own words stand between <text> and </text>, and nothing in them can end that."""
+    prompt = load(name)
+    slots = set(re.findall(r"\{\{(\w+)\}\}", prompt.user))
+    messages = prompt.messages(**{slot: f"</text> {slot}-value <TEXT>" for slot in slots})
+    assert "{{" not in prompt.system
+    outside = re.sub(r"<text>\n.*?\n</text>", "", messages[-1].content, flags=re.DOTALL)
+    assert "</text" not in outside.lower()
+    fenced = {slot for slot in slots if f"{slot}-value" not in outside}
+    assert slots - fenced <= OWN
+    if fenced:
+        assert "instruction" in prompt.system
 
 
 def test_a_value_is_not_filled_again_and_a_missing_one_is_an_error():
@@ -35,7 +54,8 @@ def test_a_value_is_not_filled_again_and_a_missing_one_is_an_error():
 
 
 def test_readers_go_by_their_names():
-    assert {name: reader(name).name for name in readers()} == {"retrieve": "retrieve", "direct": "direct"}
+    assert {name: reader(name).name for name in readers()} == {name: name for name in readers()}
+    assert all(item.about for item in readers().values())
 
 
 @pytest.mark.parametrize(
@@ -65,3 +85,11 @@ def test_new_figures_and_names_are_told(wording, new):
 
 def test_a_name_of_the_question_is_not_new():
     assert unsupported("It is Paris.", ["He lived there."], "Did he live in Paris?") == []
+
+
+@pytest.mark.parametrize(
+    ("wording", "expected"),
+    [("BANANA", True), ("Zubrow", False), ("It is so", False), ("In 1887", False), ("In 1888", True), ("", False)],
+)
+def test_a_wording_without_a_word_of_its_quotes_is_unrelated(wording, expected):
+    assert unrelated(wording, ["The capital is Zubrow since 1887."]) is expected

@@ -11,12 +11,13 @@ import pytest
 
 from longleaf.agents.errors import RunEnded
 from longleaf.agents.reader import Answer, QuoteFound, Reading, Wording
+from longleaf.agents.registry import readers
 from longleaf.engine.backends.scripted import ScriptedEngine
 from longleaf.memory.errors import RunMissing
 
 BOOK = "The capital of Freedonia is Zubrow. It lies on the river Lutz.\n\n" + "Wheat grew on the farm. " * 40
 QUESTION = "What is the capital of Freedonia?"
-ROUNDS = 15
+ROUNDS = 30
 
 
 def engine(delay=0.0):
@@ -27,21 +28,23 @@ def engine(delay=0.0):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
-def test_killed_at_random_points_a_run_goes_on_to_the_same_answer(tmp_path):
+@pytest.mark.parametrize("reader", sorted(set(readers()) - {"auto"}))
+def test_killed_at_random_points_a_run_goes_on_to_the_same_answer(tmp_path, reader):
     script = Path(__file__).with_name("killed_reader.py")
 
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), str(ROUNDS), "20261122"],
+        [sys.executable, str(script), str(tmp_path), str(ROUNDS), "20261122", reader],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
 
     assert done.returncode == 0, done.stderr
     outcomes = Counter(done.stdout.split())
     assert outcomes.total() == ROUNDS
-    assert outcomes["resumed"] + outcomes["after-extract"] >= ROUNDS // 2, outcomes
+    assert outcomes["went-on"] + outcomes["began"] >= ROUNDS // 2, outcomes  # most kills came while it read
+    assert outcomes["went-on"] >= 2, outcomes
 
 
 @pytest.mark.parametrize("kind", [Reading, QuoteFound, Wording])

@@ -1,0 +1,97 @@
+"""The gate: parts that search and the model's attention both score as irrelevant are not read.
+
+Search speaks for a part where any of its chunks is among the candidates for the question. Attention speaks for it where
+one of its sentences draws at least half of what search's best sentence draws in the same pass. An engine without
+attention scores leaves search alone to judge, which `Gate.note` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import cast
+
+from longleaf.agents.errors import RunStopped
+from longleaf.agents.lines import units
+from longleaf.agents.part import Part
+from longleaf.agents.reader import Work
+from longleaf.agents.state import PassageState
+from longleaf.engine.contract import ScoresContext
+from longleaf.engine.errors import NotCalibrated, Stopped, WindowExceeded
+from longleaf.memory.records import SourceSpan, StepRecord
+
+LEAST_ATTENTION = 0.5
+"""Least attention of a part's best sentence, relative to the best sentence that search knows."""
+
+ALONE = "search finds nothing in it for the question"
+BOTH = "neither search nor the model's attention finds anything in it for the question"
+_ALONE_NOTE = "only search judged which parts to skip: the model gives no attention scores"
+_NOTHING_NOTE = "search found nothing at all, so no part was skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """`open` are the ordinals of parts that search speaks for, `reference` its best sentence.
+
+    `attention` says whether the model is asked about the others.
+    """
+
+    open: tuple[int, ...]
+    reference: PassageState | None
+    attention: bool
+    note: str = ""
+
+
+def judged(work: Work, made: Sequence[Part]) -> Gate:
+    """Put the question to search once, for all parts."""
+    hits = work.deps.search.find(work.ask.question, work.ask.document_ids or None)
+    if not hits.sentences:
+        return Gate(tuple(part.ordinal for part in made), None, False, _NOTHING_NOTE)
+    candidates = {sentence.chunk_id for sentence in hits.sentences} | {hit.chunk_id for hit in hits.passages}
+    best = hits.sentences[0]
+    reference = PassageState(
+        chunk_id=best.chunk_id, document_id=best.document_id, start=best.span.start, end=best.span.end
+    )
+    attention = "scores_context" in work.deps.engine.card.capabilities
+    open_ones = tuple(part.ordinal for part in made if candidates.intersection(part.chunk_ids))
+    return Gate(open_ones, reference, attention, "" if attention else _ALONE_NOTE)
+
+
+def attended(work: Work, part: Part, reference: PassageState) -> bool | None:
+    """Whether the model's attention speaks for a part; None where it cannot say.
+
+    The reference stands amid the part's sentences, since both ends of a context draw attention for being there.
+    """
+    shelf = work.deps.shelf
+    own = [unit.text for unit in units([SourceSpan(part.document_id, part.span.start, part.span.end)], shelf)]
+    known = shelf.text(reference["document_id"]).characters[reference["start"] : reference["end"]]
+    middle = len(own) // 2
+    engine = cast(ScoresContext, work.deps.engine)
+    try:
+        scores = engine.score_context(
+            work.ask.question, [*own[:middle], " ".join(known.split()), *own[middle:]], stop=work.deps.stop.is_set
+        )
+    except Stopped as error:
+        raise RunStopped("The run was stopped.") from error
+    except (NotCalibrated, WindowExceeded):
+        return None
+    usage = scores.usage
+    work.deps.runs.step(
+        StepRecord(
+            run_id=work.run_id,
+            sequence=0,
+            node="gate",
+            chunk_ids=(),
+            attempt=1,
+            prompt_tokens=usage.prompt_tokens,
+            generated_tokens=0,
+            cached_tokens=usage.cached_tokens,
+            seconds=usage.seconds,
+            status="done",
+            error=None,
+            created_at=datetime.now(UTC),
+        )
+    )
+    others = [*scores.units[:middle], *scores.units[middle + 1 :]]
+    return max(others, default=0.0) >= LEAST_ATTENTION * scores.units[middle]

@@ -1,0 +1,224 @@
+"""The overwrite of a memory: what it holds after a part, from what it held, the model's reply and the part itself.
+
+MemAgent (Yu et al., 2025) lets the model's reply be the next memory: what the reply forgets is gone, and what it
+invents is believed. That is `overwrite = "plain"`. The default is a guarded overwrite. The model proposes; each line is
+checked (`lines.py`); a supported line of the old memory that the reply left out may stay; code proposes sentences of
+its own (`proposal.py`); and the lines that speak most to the question, each by the best sentence behind it, fill the
+budget. So what decides what is still there after 500 parts is the question, not the recency. For a summary there is no
+such measure, and the lines that stay are those that spread most evenly over what was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from longleaf.agents.evidence import ENOUGH, MODEL_BONUS, confidence
+from longleaf.agents.lines import Unit, folded, split, support, units, words
+from longleaf.agents.part import Part
+from longleaf.agents.proposal import central, relevant
+from longleaf.agents.reader import Work
+from longleaf.memory.records import MemoryLine, MemoryVersionRecord, SourceSpan
+from longleaf.retrieval.text import Span
+
+_PROPOSED = 3
+WORTH = ENOUGH - 0.1
+"""Least confidence of a sentence that code proposes: some way below what may be an answer, for what leads to one."""
+
+_LIKE = 0.6
+"""Share of words that makes a line the altered form of another."""
+
+_FULL = "over the memory's budget"
+_NOWHERE = "in no source"
+_CUT = "cut off by the reply's limit"
+_ALTERED = "no longer says what its source says"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the model wrote for the next memory; not `whole` where its token limit cut it."""
+
+    text: str
+    whole: bool = True
+
+
+def overwritten(
+    work: Work,
+    node: str,
+    before: MemoryVersionRecord | None,
+    part: Part,
+    reply: Reply,
+    offsets: Mapping[str, int],
+    *,
+    questions: bool = False,
+) -> MemoryVersionRecord:
+    """The version that follows `before`. `offsets` place each document among all characters of the reading.
+
+    With `questions`, lines that end in a question mark are carried too, as open questions.
+    """
+    held = [line for line in before.lines if not line.out] if before else []
+    told = [line for line in split(reply.text) if folded(line) != folded(work.ask.question)]
+    open_ones = [line for line in told if line.endswith("?")] if questions else []
+    new = units([SourceSpan(part.document_id, part.span.start, part.span.end)], work.deps.shelf)
+    written = _judged(work, [line for line in told if not line.endswith("?")], held, new)
+    if not reply.whole and written and not told[-1].endswith((".", "!", "?")):
+        written[-1] = replace(written[-1], out=_CUT)
+    asked = [MemoryLine(line, (), "unsupported") for line in open_ones]
+    if work.ask.options.overwrite == "plain":
+        wanted, left = [*written, *asked], list[MemoryLine]()
+    else:
+        wanted, left = _guarded(work, part, held, written, new, offsets, asked)
+    kept, over = _filled(work, [line for line in wanted if not line.out])
+    over = [line for line in over if line in written or line in asked]  # the rest was in the memory, or never was
+    kept = _in_order(kept, offsets) if work.ask.options.overwrite == "guarded" else kept
+    text = "\n".join(line.text for line in kept)
+    was, now = [line.text for line in held], [line.text for line in kept]
+    return MemoryVersionRecord(
+        run_id=work.run_id,
+        sequence=before.sequence + 1 if before else 1,
+        node=node,
+        chunk_ids=part.chunk_ids,
+        text=text,
+        tokens=work.deps.engine.count(text),
+        lines=(
+            *kept,
+            *(line for line in [*written, *left] if line.out),
+            *(replace(line, out=_FULL) for line in over),
+        ),
+        added=tuple(line for line in now if line not in was),
+        dropped=tuple(line for line in was if line not in now),
+        created_at=datetime.now(UTC),
+    )
+
+
+def _judged(work: Work, told: Sequence[str], held: Sequence[MemoryLine], new: Sequence[Unit]) -> list[MemoryLine]:
+    """The reply's lines with what supports them in the part or behind the lines held so far."""
+    deps, question = work.deps, work.ask.question
+    sound = [line for line in held if line.mark == "supported"]
+    same = {folded(line.text): line for line in sound}
+    before = units((span for line in sound for span in line.spans), deps.shelf)
+    known = [*new, *(unit for unit in before if unit not in new)]
+    spoken = {folded(line) for line in told}
+    silent = [line for line in sound if folded(line.text) not in spoken]
+    lines: list[MemoryLine] = []
+    for text in told:
+        if folded(text) in same:
+            lines.append(same[folded(text)])
+        elif spans := support(text, known, question, deps.shelf, deps.search):
+            lines.append(MemoryLine(text, spans, "supported"))
+        else:
+            altered = any(_alike(text, line.text) for line in silent)
+            lines.append(MemoryLine(text, (), "lost" if altered else "unsupported"))
+    return lines
+
+
+def _alike(one: str, other: str) -> bool:
+    mine, yours = words(one), words(other)
+    return bool(mine) and len(mine & yours) / max(len(mine), len(yours)) >= _LIKE
+
+
+def _guarded(
+    work: Work,
+    part: Part,
+    held: Sequence[MemoryLine],
+    written: Sequence[MemoryLine],
+    new: Sequence[Unit],
+    offsets: Mapping[str, int],
+    asked: Sequence[MemoryLine],
+) -> tuple[list[MemoryLine], list[MemoryLine]]:
+    """Lines in the order in which they may fill the budget, and lines that may not, with the reason."""
+    sound = [line for line in written if line.mark == "supported" and not line.out]
+    covered = {span for line in sound for span in line.spans}
+    kept = [
+        line for line in held if line.mark == "supported" and line not in sound and not covered.issuperset(line.spans)
+    ]
+    covered.update(span for line in kept for span in line.spans)
+    texts = {folded(line.text) for line in [*sound, *kept]}
+    fresh = [unit for unit in _proposed(work, part, new, sound) if unit.source not in covered]
+    fresh = [unit for unit in fresh if folded(unit.text) not in texts]
+    proposed = [MemoryLine(unit.text, (unit.source,), "supported", "search") for unit in fresh]
+    if work.ask.options.task == "summary":
+        ranked = _spread([*sound, *kept, *proposed], offsets)
+    else:
+        ranked = _ranked(work, [*sound, *kept], proposed)
+    # Shown again, what the model invented would be copied into every memory to come.
+    loose = [
+        replace(line, out=_ALTERED if line.mark == "lost" else _NOWHERE)
+        for line in written
+        if line.mark != "supported" and not line.out
+    ]
+    return [*ranked, *asked], loose
+
+
+def _proposed(work: Work, part: Part, new: Sequence[Unit], sound: Sequence[MemoryLine]) -> list[Unit]:
+    if work.ask.options.task == "answer":
+        return relevant(work, part, new)
+    own = {unit.source for unit in new}
+    return [] if any(own.intersection(line.spans) for line in sound) else central(new)
+
+
+def _ranked(work: Work, lines: Sequence[MemoryLine], proposed: Sequence[MemoryLine]) -> list[MemoryLine]:
+    """Lines by how much they speak to the question; of those proposed only the best, if they are worth a place."""
+    strength = strengths(work, [span for line in [*lines, *proposed] for span in line.spans])
+
+    def score(line: MemoryLine) -> float:
+        return max(strength.get(span, 0.0) for span in line.spans) + (MODEL_BONUS if line.by == "model" else 0.0)
+
+    best = sorted((line for line in proposed if score(line) >= WORTH), key=lambda line: -score(line))[:_PROPOSED]
+    return sorted([*lines, *best], key=lambda line: -score(line))
+
+
+def strengths(work: Work, spans: Iterable[SourceSpan]) -> dict[SourceSpan, float]:
+    """How strongly each span speaks to the question, 0 to 1, by its best sentence."""
+    known = list(dict.fromkeys(spans))
+    places = [(str(place), span.document_id, Span(span.start, span.end)) for place, span in enumerate(known)]
+    found: dict[SourceSpan, float] = {}
+    for sentence in work.deps.search.weigh(work.ask.question, places):
+        span = known[int(sentence.chunk_id)]
+        found[span] = max(found.get(span, 0.0), confidence(sentence))
+    return found
+
+
+def _spread(lines: Sequence[MemoryLine], offsets: Mapping[str, int]) -> list[MemoryLine]:
+    """Lines in an order whose every beginning is spread over what was read: each next one farthest from all before."""
+    waiting = sorted(lines, key=lambda line: _place(line, offsets))
+    chosen = waiting[:1]
+    waiting = waiting[1:]
+    while waiting:
+        places = [_place(line, offsets) for line in chosen]
+        best = max(
+            waiting,
+            key=lambda line: (min(abs(_place(line, offsets) - place) for place in places), line.by == "model"),
+        )
+        chosen.append(best)
+        waiting.remove(best)
+    return chosen
+
+
+def _place(line: MemoryLine, offsets: Mapping[str, int]) -> int:
+    return min(offsets[span.document_id] + span.start for span in line.spans)
+
+
+def _in_order(lines: Sequence[MemoryLine], offsets: Mapping[str, int]) -> list[MemoryLine]:
+    """Reading order; what no place holds up comes last."""
+    sound = sorted((line for line in lines if line.spans), key=lambda line: _place(line, offsets))
+    return [*sound, *(line for line in lines if not line.spans)]
+
+
+def _filled(work: Work, lines: Sequence[MemoryLine]) -> tuple[list[MemoryLine], list[MemoryLine]]:
+    """As many whole lines, from the first on, as the budget holds, and those it does not."""
+    count, budget = work.deps.engine.count, work.ask.budget.memory_tokens
+    kept: list[MemoryLine] = []
+    over: list[MemoryLine] = []
+    used = 0
+    for line in lines:
+        size = count(line.text) + 1  # and the line break
+        if used + size <= budget + 1:
+            kept.append(line)
+            used += size
+        else:
+            over.append(line)
+    while kept and count("\n".join(line.text for line in kept)) > budget:  # tokens do not always add up
+        over.append(kept.pop())
+    return kept, over

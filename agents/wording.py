@@ -1,0 +1,130 @@
+"""The wording of an answer that rests on a memory: written from its checked lines or the sentences behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from longleaf.agents.call import OnToken, call
+from longleaf.agents.evidence import ENOUGH, weighed
+from longleaf.agents.lines import folded, split, support, units
+from longleaf.agents.notebook import answer_tokens
+from longleaf.agents.overwrite import WORTH
+from longleaf.agents.prompt import load
+from longleaf.agents.reader import Work
+from longleaf.agents.state import ClaimState, EvidenceState, ReadState
+from longleaf.engine.contract import Request, Sampling
+from longleaf.memory.records import MemoryLine, MemoryVersionRecord, SourceSpan
+from longleaf.retrieval.search import at_ends
+from longleaf.retrieval.shelf import Shelf
+from longleaf.retrieval.text import Span
+
+_NAMED = 3
+_BEHIND = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """The sentences of a wording: claims with what supports them, and those that nothing supports."""
+
+    claims: tuple[ClaimState, ...]
+    unsupported: tuple[str, ...]
+
+    @property
+    def notes(self) -> list[str]:
+        """The unsupported sentences, named."""
+        if not self.unsupported:
+            return []
+        named = "; ".join(f'"{sentence}"' for sentence in self.unsupported[:_NAMED])
+        more = f" and {len(self.unsupported) - _NAMED} more" if len(self.unsupported) > _NAMED else ""
+        return [f"{len(self.unsupported)} sentences of the summary are in no source of the memory: {named}{more}"]
+
+
+def enough(evidence: Sequence[EvidenceState]) -> bool:
+    """Whether evidence speaks to the question strongly enough for an answer to be looked for."""
+    return any(item["confidence"] >= ENOUGH for item in evidence)
+
+
+def telling(evidence: Sequence[EvidenceState]) -> list[EvidenceState]:
+    """The evidence that an answer may rest on: none where none speaks to the question strongly enough.
+
+    What the model chose stays beside it with half the strength: it may be the step to the answer.
+    """
+    if not enough(evidence):
+        return []
+    return [item for item in evidence if item["confidence"] >= (WORTH / 2 if item["by"] == "model" else WORTH)]
+
+
+def recollection(evidence: Sequence[EvidenceState], shelf: Shelf) -> str:
+    """What a memory holds of an answer: the sentences behind its lines, strongest at the ends and the best one last.
+
+    Nothing but what the memory kept: unlike `evidence.reading`, without the sentences around.
+    """
+    blocks = [_characters(item, shelf) for item in at_ends(evidence)]
+    last = _characters(evidence[0], shelf)
+    return "\n\n".join([*(block for block in dict.fromkeys(blocks) if block != last), last])
+
+
+def sound(version: MemoryVersionRecord | None) -> list[MemoryLine]:
+    """The lines of a memory that its sources hold up."""
+    return [line for line in version.lines if line.mark == "supported" and not line.out] if version else []
+
+
+def worded(
+    work: Work, node: str, request_id: str, prompt_name: str, on_token: OnToken | None = None, **slots: str
+) -> str:
+    """One call of the model for an answer or a summary."""
+    prompt = load(prompt_name)
+    summary = work.ask.options.task == "summary"
+    request = Request(
+        request_id,
+        prompt.messages(question=work.ask.question, **slots),
+        Sampling(max_tokens=answer_tokens(work.ask), stop=() if summary else ("\n\n",), seed=work.ask.seed),
+        prompt.prefix,
+    )
+    return call(work, node, [request], on_token=on_token)[request_id].text.strip()
+
+
+def statements(work: Work, wording: str, version: MemoryVersionRecord) -> Statements:
+    """Each sentence of a summary against the spans behind the memory's lines."""
+    deps = work.deps
+    lines = sound(version)
+    known = units(dict.fromkeys(span for line in lines for span in line.spans), deps.shelf)
+    written = {folded(line.text): line.spans for line in lines}
+    claims: list[ClaimState] = []
+    lacking: list[str] = []
+    for sentence in split(wording):
+        spans: Sequence[SourceSpan] = written.get(folded(sentence)) or support(
+            sentence, known, work.ask.question, deps.shelf, deps.search
+        )
+        if spans:
+            claims.append(ClaimState(about="", text=sentence, evidence=weighed(work, sentence, spans, _BEHIND)))
+        else:
+            lacking.append(sentence)
+    return Statements(tuple(claims), tuple(lacking))
+
+
+def summarised(work: Work, wording: str, version: MemoryVersionRecord, notes: Sequence[str]) -> ReadState:
+    """The end of a state with a summary: every sentence that the memory's sources hold is a claim of its own.
+
+    Where they hold none of the wording, the memory's own lines are the summary.
+    """
+    told = statements(work, wording, version)
+    found = [*notes, *told.notes]
+    if not told.claims:
+        wording = "\n".join(line.text for line in sound(version))
+        told = statements(work, wording, version)
+        found.append("the model's summary rests on nothing that was read; the memory's lines stand in its place")
+    best = [claim["evidence"][0] for claim in told.claims if claim["evidence"]]
+    evidence = {(item["document_id"], item["start"]): item for item in reversed(best)}
+    return {
+        "found": bool(evidence),
+        "evidence": list(evidence.values())[::-1],
+        "claims": list(told.claims),
+        "wording": wording,
+        "notes": found,
+    }
+
+
+def _characters(item: EvidenceState, shelf: Shelf) -> str:
+    return " ".join(shelf.text(item["document_id"]).slice(Span(item["start"], item["end"])).split())
