@@ -8,13 +8,19 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from longleaf.options import JsonOption, LibraryOption, SetOption
+from longleaf.options import open_library as _library
+from longleaf.remembered import chats_app, memory_app
+
 if TYPE_CHECKING:
+    from longleaf.agents.forecast import Forecast
+    from longleaf.agents.reader import Task
     from longleaf.library import AnswerEvent, Library
 
 DONE, FAILED, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
@@ -35,15 +41,8 @@ runs_app = typer.Typer(help="Past runs: what was asked, read and answered.", inv
 models_app = typer.Typer(help="Models on this machine.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 app.add_typer(models_app, name="models")
-
-LibraryOption = Annotated[
-    Path | None,
-    typer.Option("--library", "-L", help="The library's folder [default: LONGLEAF_LIBRARY, else ~/.longleaf]."),
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as search.passages=8.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+app.add_typer(memory_app, name="memory")
+app.add_typer(chats_app, name="chats")
 
 
 def main() -> None:
@@ -86,35 +85,40 @@ def _root(
     """Asks long documents questions, on your own machine, with quotes checked against the page."""
 
 
-@contextmanager
-def _library(
-    folder: Path | None, settings: list[str] | None, *, quiet: bool = False, extra: dict[str, Any] | None = None
-) -> Iterator[Library]:
-    """A library whose progress is shown, unless `quiet`."""
-    from longleaf.library import Library
-    from longleaf.render import Progress
-    from longleaf.settings import parse_overrides
-
-    overrides = parse_overrides(settings or [])
-    for section, values in (extra or {}).items():
-        overrides[section] = {**overrides.get(section, {}), **values}
-    with (
-        Progress(quiet=quiet) as progress,
-        Library.open(folder, overrides=overrides, on_progress=progress.update) as library,
-    ):
-        yield library
-
-
 @app.command(epilog=EPILOG)
 def ask(
     words: Annotated[
         list[str],
         typer.Argument(metavar="[FILE|ID]... QUESTION", help="What to read (default: all), then the question."),
     ],
-    reader: Annotated[str | None, typer.Option(help="retrieve or direct.")] = None,
+    reader: Annotated[
+        str | None,
+        typer.Option(help="How to read; `longleaf readers` lists the ways [default: the setting answer.reader]."),
+    ] = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Write a summary in the light of the question.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would cost at most: calls, tokens, minutes. Reads nothing.")
+    ] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(metavar="READER,READER", help="Ask two readers, such as retrieve,memory; show how they differ."),
+    ] = None,
+    gate: Annotated[bool, typer.Option("--gate", help="Skip parts that nothing in the question points to.")] = False,
+    stop_when_sure: Annotated[
+        bool, typer.Option("--stop-when-sure", help="Stop reading once the answer stays the same.")
+    ] = False,
+    provisional: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Show a provisional answer after every N parts.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="The reading model; see `longleaf models list`.")] = None,
     base_url: Annotated[str | None, typer.Option(help="An OpenAI-compatible server that has the model.")] = None,
     ocr: Annotated[bool, typer.Option("--ocr", help="Read scanned pages too (needs longleaf[ocr]).")] = False,
+    chat: Annotated[
+        str | None, typer.Option("--conversation", metavar="ID", help="Ask in this conversation [default: a new one].")
+    ] = None,
+    go_on: Annotated[
+        bool, typer.Option("--continue", "-c", help="Ask in the conversation that was asked last.")
+    ] = False,
     as_json: JsonOption = False,
     library: LibraryOption = None,
     settings: SetOption = None,
@@ -123,15 +127,86 @@ def ask(
     from longleaf.printable import printable
 
     *sources, question = words
-    given = {key: value for key, value in {"name": model, "base_url": base_url}.items() if value is not None}
-    with _library(library, settings, quiet=as_json, extra={"model": given} if given else None) as opened:
+    extra = {
+        "model": {"name": model, "base_url": base_url},
+        "read": {"gate": gate or None, "stop_when_sure": stop_when_sure or None, "provisional_every": provisional},
+    }
+    task: Task = "summary" if summary else "answer"
+    with _library(library, settings, quiet=as_json, extra=extra) as opened:
         if not sources and _is_file(question):
             name = printable(question)
             raise typer.BadParameter(f'{name} is a file. What is the question? longleaf ask {name} "…"')
         documents = [
             opened.add(source, ocr=ocr).id if _is_path(source) else opened.get(source).id for source in sources
         ]
-        _show(opened, lambda: opened.stream(question, documents, reader=reader), as_json)
+        if compare is not None:
+            _compare(opened, question, documents, [name.strip() for name in compare.split(",")], as_json)
+        elif dry_run:
+            _forecast(opened.estimate(question, documents, reader=reader, task=task), as_json)
+        else:
+            place = _conversation(opened, chat, go_on)
+            _show(
+                opened,
+                lambda: opened.stream(question, documents, reader=reader, task=task, conversation=place),
+                as_json,
+            )
+
+
+def _conversation(library: Library, chat: str | None, go_on: bool) -> str | None:
+    """Where a question is asked: in a conversation that is there, or a new one if such are kept."""
+    from longleaf.memory.errors import ConversationMissing
+
+    if chat and go_on:
+        raise typer.BadParameter("say --conversation ID or --continue, not both")
+    if chat:
+        return chat
+    if not go_on:
+        return "new" if library.settings.memory.remember else None
+    last = library.conversations(1)
+    if not last:
+        raise ConversationMissing("There is no conversation to go on with. Ask without --continue to begin one.")
+    return last[0].id
+
+
+def _compare(library: Library, question: str, documents: list[str], readers: list[str], as_json: bool) -> None:
+    """Print the answers of several readers and their differences; exit as `ask` does."""
+    from longleaf.agents.compare import comparison_json
+    from longleaf.render import Printer, comparison_lines, show
+
+    printer = Printer(library, quiet=as_json)
+    comparison = library.compare(question, documents, readers=readers, on_event=printer.progress)
+    if as_json:
+        typer.echo(json.dumps(comparison_json(comparison), indent=2))
+    else:
+        for answer in comparison.answers:
+            typer.echo(f"{answer.reader}:")
+            printer.answer(answer)
+            typer.echo()
+        show(comparison_lines(comparison))
+    if any(answer.partial for answer in comparison.answers):
+        raise typer.Exit(FAILED)
+    if not any(answer.found for answer in comparison.answers):
+        raise typer.Exit(NOT_FOUND)
+
+
+def _forecast(forecast: Forecast, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from longleaf.render import forecast_line
+
+    typer.echo(json.dumps(asdict(forecast), indent=2) if as_json else forecast_line(forecast))
+
+
+@app.command()
+def readers(as_json: JsonOption = False) -> None:
+    """List the ways of reading."""
+    from longleaf.agents.registry import readers as known
+    from longleaf.render import readers_table, show
+
+    if as_json:
+        typer.echo(json.dumps({name: reader.about for name, reader in known().items()}, indent=2))
+    else:
+        show(readers_table(known()))
 
 
 @app.command()
@@ -293,15 +368,42 @@ def runs_show(
     library: LibraryOption = None,
     settings: SetOption = None,
 ) -> None:
-    """Show a run: its steps, its answer, its quotes."""
-    from longleaf.render import run_json, run_page, show, step_json
+    """Replay a run: what was read in which order, every version of its memory, its quotes, tokens and seconds."""
+    from longleaf.render import run_json, run_page, show, step_json, version_json
 
     with _library(library, settings, quiet=True) as opened:
         record, steps = opened.run(run)
+        versions = opened.memory_of(record.id)
     if as_json:
-        typer.echo(json.dumps({**run_json(record), "steps": [step_json(step) for step in steps]}, indent=2))
+        told = [step_json(step) for step in steps]
+        typer.echo(
+            json.dumps(
+                {**run_json(record), "steps": told, "memory": [version_json(each) for each in versions]}, indent=2
+            )
+        )
     else:
-        show(run_page(record, steps))
+        show(run_page(record, steps, versions))
+
+
+@runs_app.command("answer")
+def runs_answer(
+    run: Annotated[str, typer.Argument(help="A run's id, or the beginning of it.")],
+    as_json: JsonOption = False,
+    library: LibraryOption = None,
+    settings: SetOption = None,
+) -> None:
+    """A provisional answer from what a stopped run has read so far. The run stays as it is and can be resumed."""
+    from longleaf.agents.run import to_json
+    from longleaf.render import Printer
+
+    with _library(library, settings, quiet=as_json) as opened:
+        answer = opened.provisional(run)
+        if as_json:
+            typer.echo(json.dumps(to_json(answer), indent=2))
+        else:
+            Printer(opened, quiet=False).answer(answer)
+    if not answer.found:
+        raise typer.Exit(NOT_FOUND)
 
 
 @runs_app.command("resume")
@@ -353,6 +455,44 @@ def models_remove(
         typer.echo(f"removed {name}")
 
 
+@models_app.command("calibrate")
+def models_calibrate(
+    name: Annotated[
+        str | None, typer.Argument(help="A name from the list, a hub id, or a path [default: the setting model.name].")
+    ] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(help="JSON lines with question, context and answer, to go by instead of made-up pages."),
+    ] = None,
+    as_json: JsonOption = False,
+    library: LibraryOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Find the attention heads of a model that look at answers, and keep them beside it. Takes up to two minutes."""
+    from dataclasses import asdict
+
+    from longleaf.engine.calibration import calibrate_model
+    from longleaf.engine.needles import read_pages
+    from longleaf.render import calibration_page, show
+
+    with _library(library, settings, quiet=True) as opened:
+        model = opened.settings.model
+        if model.base_url is not None and name is None:
+            raise typer.BadParameter(f"{model.name} runs on a server; name a model that runs on this machine")
+        calibration, path = calibrate_model(
+            name or model.name,
+            opened.models,
+            dtype=model.dtype,
+            device=model.device,
+            questions=read_pages(questions) if questions else None,
+            on_progress=lambda line: None if as_json else typer.echo(line, err=True),
+        )
+    if as_json:
+        typer.echo(json.dumps({**asdict(calibration), "file": str(path)}, indent=2))
+    else:
+        show(calibration_page(calibration, path))
+
+
 def _show(
     library: Library, events: Callable[[], Iterator[AnswerEvent]], as_json: bool, resumed: str | None = None
 ) -> None:
@@ -374,6 +514,13 @@ def _show(
         typer.echo(json.dumps(to_json(answer), indent=2))
     else:
         printer.answer(answer)
+    if answer.partial:
+        typer.echo(
+            f"longleaf: this is partial: {answer.coverage.notes[0]}. "
+            f"Go on with: longleaf runs resume {answer.run_id[:12]}",
+            err=True,
+        )
+        raise typer.Exit(FAILED)
     if not answer.found:
         raise typer.Exit(NOT_FOUND)
 

@@ -8,27 +8,50 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from longleaf.agents.reader import Answer, Ask, Budget, Deps, ReaderEvent
+from longleaf.agents.history import keep, place
+from longleaf.agents.reader import Answer, Ask, Budget, Deps, Options, ReadAs, ReaderEvent, Recalled, Task
 from longleaf.engine.contract import Engine
+from longleaf.engine.gather import Gather
 from longleaf.engine.store import ModelStore
 from longleaf.memory.checkpoints import open_checkpointer
+from longleaf.memory.conversations import Conversations
 from longleaf.memory.database import Database
 from longleaf.memory.documents import Documents
+from longleaf.memory.facts import Facts
 from longleaf.memory.folder import LibraryFolder
 from longleaf.memory.lock import WriterLock
-from longleaf.memory.records import ChunkRecord, DocumentRecord, RunRecord, StepRecord
+from longleaf.memory.questions import Questions
+from longleaf.memory.records import (
+    ChunkRecord,
+    ConversationRecord,
+    DocumentRecord,
+    FactRecord,
+    Feedback,
+    MemoryVersionRecord,
+    QuestionRecord,
+    RunRecord,
+    StepRecord,
+    SummaryRecord,
+    TurnRecord,
+)
 from longleaf.memory.runs import Runs
+from longleaf.memory.templates import Templates
+from longleaf.memory.versions import Versions
 from longleaf.memory.words import Words
 from longleaf.retrieval.shelf import Shelf
 from longleaf.retrieval.text import Text
 from longleaf.settings import Settings, load
 
 if TYPE_CHECKING:
+    from longleaf.agents.compare import Comparison
+    from longleaf.agents.forecast import Forecast
+    from longleaf.agents.recall import Recall
     from longleaf.memory.vectors import Vectors
     from longleaf.retrieval.embedding import Embedder
     from longleaf.retrieval.index import Index
@@ -38,6 +61,7 @@ OnProgress = Callable[[str, int, int], None]
 """Called with (what is being done, how much is done, of how much); 0 of 0 where that is not known."""
 
 AnswerEvent = ReaderEvent | Answer
+T = TypeVar("T")
 
 
 class Library:
@@ -115,45 +139,154 @@ class Library:
         """Make chunks and vectors of all documents anew, as after a change of embedder; returns how many."""
         if "_vectors" not in self.__dict__:  # open already, it is of this embedder, and others hold on to it
             self._open_vectors(rebuild=True)
-        return self._index.rebuild(self._report)
+        count = self._index.rebuild(self._report)
+        self._recall.rebuild()
+        return count
 
     # Questions
 
-    def ask(self, question: str, documents: Sequence[str] = (), *, reader: str | None = None) -> Answer:
-        """Answer a question from the given documents (ids or beginnings of ids), or from all."""
-        return _last(self.stream(question, documents, reader=reader))
+    def ask(
+        self,
+        question: str,
+        documents: Sequence[str] = (),
+        *,
+        reader: str | None = None,
+        task: Task = "answer",
+        conversation: str | None = None,
+    ) -> Answer:
+        """Answer a question from the given documents (ids or beginnings of ids), or from all.
+
+        `conversation` is "new", an id, or the beginning of one: a follow-up is read against what was asked in it, of
+        the same documents where it names none. The id is in `Answer.conversation`.
+
+        `task` "summary" asks for a summary in the light of the question. Where an error ends the reading half-way, the
+        answer is what was read so far: look at `Answer.partial`.
+        """
+        return _last(self.stream(question, documents, reader=reader, task=task, conversation=conversation))
 
     def stream(
-        self, question: str, documents: Sequence[str] = (), *, reader: str | None = None
+        self,
+        question: str,
+        documents: Sequence[str] = (),
+        *,
+        reader: str | None = None,
+        task: Task = "answer",
+        conversation: str | None = None,
     ) -> Iterator[AnswerEvent]:
         """As `ask`, yielding what is read, quoted and written as it happens, and the `Answer` last.
 
         Closing the iterator stops the run; `resume` goes on with it. One question is answered at a time: another waits
         for it, and where it would wait for itself, asked from the loop over an open stream, `RuntimeError` is raised.
         """
-        yield from self._stream(question, documents, reader, owner=threading.get_ident())
+        ask = self._ask(question, documents, reader, task, conversation)
+        yield from self._stream(ask, owner=threading.get_ident())
 
-    def _stream(
-        self, question: str, documents: Sequence[str], reader: str | None, *, owner: int | None
-    ) -> Iterator[AnswerEvent]:
+    def _stream(self, ask: Ask, *, owner: int | None) -> Iterator[AnswerEvent]:
         from longleaf.agents.run import check, start
 
-        answer = self.settings.answer
-        budget = Budget(self.settings.search.passages, answer.quotes, answer.tokens)
-        chosen = tuple(self.get(document).id for document in documents)
-        ask = Ask(question, chosen, reader or answer.reader, budget, answer.seed)
         check(ask, self.documents)
+        if ask.asked:
+            yield ReadAs(ask.question)
         yield from self._exclusively(lambda deps, checkpointer: start(ask, deps, checkpointer), owner)
 
-    async def ask_async(self, question: str, documents: Sequence[str] = (), *, reader: str | None = None) -> Answer:
+    def _ask(
+        self, question: str, documents: Sequence[str], reader: str | None, task: Task, conversation: str | None = None
+    ) -> Ask:
+        """A question with the bounds and options of the settings."""
+        answer, read = self.settings.answer, self.settings.read
+        budget = Budget(
+            passages=self.settings.search.passages,
+            quotes=answer.quotes,
+            answer_tokens=answer.tokens,
+            part_tokens=read.part_tokens,
+            memory_tokens=read.memory_tokens,
+            members=read.members,
+            depth=read.depth,
+            branches=read.branches,
+            hops=read.hops,
+        )
+        options = Options(
+            task=task,
+            gate=read.gate,
+            stop_when_sure=read.stop_when_sure,
+            provisional_every=read.provisional_every,
+            rerank=read.rerank,
+            templates=read.templates,
+            demonstrations=read.demonstrations,
+            schema=read.memory_schema,
+        )
+        chosen = tuple(self.get(document).id for document in documents)
+        ask = Ask(question, chosen, reader or answer.reader, budget, options, answer.seed)
+        if conversation is None:
+            return ask
+        at = place(question, chosen, conversation, self._conversations, self._runs)
+        asked = question if at.question != question else ""
+        return replace(
+            ask, question=at.question, asked=asked, document_ids=at.document_ids, conversation=at.conversation
+        )
+
+    def compare(
+        self,
+        question: str,
+        documents: Sequence[str] = (),
+        *,
+        readers: Sequence[str] = ("retrieve", "memory"),
+        on_event: Callable[[AnswerEvent], None] | None = None,
+    ) -> Comparison:
+        """Put one question to several readers, one after the other: whether they agree, and in what they differ.
+
+        Raises as `ask` does, and `TooFewReaders` where there are not two; each answer is a run of its own.
+        """
+        from longleaf.agents.compare import comparable, compared
+
+        asks = [self._ask(question, documents, name, "answer") for name in comparable(readers)]
+        answers = []
+        for ask in asks:
+            for event in self._stream(ask, owner=threading.get_ident()):
+                if on_event:
+                    on_event(event)
+                if isinstance(event, Answer):
+                    answers.append(event)
+        return compared(question, answers)
+
+    def estimate(
+        self, question: str, documents: Sequence[str] = (), *, reader: str | None = None, task: Task = "answer"
+    ) -> Forecast:
+        """What answering would cost at most: calls, tokens and, from a short trial of the model, seconds.
+
+        Loads the model and asks it two short things; nothing is recorded.
+        """
+        from longleaf.agents.forecast import forecast
+
+        ask = self._ask(question, documents, reader, task)
+        return self._alone(lambda: forecast(ask, self._deps))
+
+    async def ask_async(
+        self,
+        question: str,
+        documents: Sequence[str] = (),
+        *,
+        reader: str | None = None,
+        task: Task = "answer",
+        conversation: str | None = None,
+    ) -> Answer:
         """As `ask`, without blocking the event loop."""
-        return await asyncio.to_thread(self.ask, question, documents, reader=reader)
+        return await asyncio.to_thread(
+            self.ask, question, documents, reader=reader, task=task, conversation=conversation
+        )
 
     async def stream_async(
-        self, question: str, documents: Sequence[str] = (), *, reader: str | None = None
+        self,
+        question: str,
+        documents: Sequence[str] = (),
+        *,
+        reader: str | None = None,
+        task: Task = "answer",
+        conversation: str | None = None,
     ) -> AsyncIterator[AnswerEvent]:
         """As `stream`, without blocking the event loop."""
-        events = self._stream(question, documents, reader, owner=None)
+        ask = await asyncio.to_thread(self._ask, question, documents, reader, task, conversation)
+        events = self._stream(ask, owner=None)
         try:
             while (event := await asyncio.to_thread(next, events, None)) is not None:
                 yield event
@@ -163,6 +296,21 @@ class Library:
     def runs(self, limit: int = 50) -> Sequence[RunRecord]:
         """The newest runs, newest first."""
         return self._runs.list(limit) if self.folder.exists() or self.settings.database else []
+
+    def provisional(self, run: str) -> Answer:
+        """An answer from what an unfinished run has read so far; the run stays as it is.
+
+        For readers that keep a memory. Raises `RunMissing`, `RunEnded`, and `NothingToRead` where it has read nothing.
+        """
+        from longleaf.agents.provisional import provisional
+        from longleaf.agents.run import stopped
+
+        record = stopped(run, self._runs)
+        return self._alone(lambda: provisional(record.id, self._deps))
+
+    def memory_of(self, run: str) -> Sequence[MemoryVersionRecord]:
+        """Every version of a run's memory, in order. Raises `RunMissing`."""
+        return self._versions.list(self._runs.get(run).id)
 
     def run(self, run: str) -> tuple[RunRecord, Sequence[StepRecord]]:
         """A run by id or the beginning of one, and its steps. Raises `RunMissing`."""
@@ -175,6 +323,83 @@ class Library:
 
         stopped(run, self._runs)
         yield from self._exclusively(lambda deps, checkpointer: resume(run, deps, checkpointer), threading.get_ident())
+
+    # Memory
+
+    def conversations(self, limit: int = 50) -> Sequence[ConversationRecord]:
+        """Conversations, the one asked last first."""
+        return self._conversations.list(limit) if self.folder.exists() or self.settings.database else []
+
+    def conversation(
+        self, conversation: str
+    ) -> tuple[ConversationRecord, Sequence[TurnRecord], Sequence[SummaryRecord]]:
+        """A conversation by id or the beginning of one, its turns and its summaries. Raises `ConversationMissing`."""
+        record = self._conversations.get(conversation)
+        return record, self._conversations.turns(record.id), self._conversations.summaries(record.id)
+
+    def forget_conversation(self, conversation: str) -> ConversationRecord:
+        """Delete a conversation with its turns and summaries; its runs and facts stay. Raises `ConversationMissing`."""
+        record = self._conversations.get(conversation)
+        self._conversations.delete(record.id)
+        return record
+
+    def facts(self, *, superseded: bool = False) -> Sequence[FactRecord]:
+        """What is known across conversations, newest first; with `superseded`, also what was replaced since."""
+        if not (self.folder.exists() or self.settings.database):
+            return []
+        return self._facts.list(superseded=superseded)
+
+    def fact(self, fact: str) -> tuple[FactRecord, Sequence[FactRecord]]:
+        """A fact by id or the beginning of one, and those it took the place of. Raises `FactMissing`."""
+        record = self._facts.get(fact)
+        return record, self._facts.history(record.id)
+
+    def remember(self, text: str, document: str | None = None, *, replaces: str | None = None) -> FactRecord:
+        """Keep your own word as a fact, about a document or about anything; `replaces` supersedes another fact.
+
+        Raises `DocumentMissing`, `FactMissing`, and `FactUnsupported` where there is nothing to keep.
+        """
+        old = self._facts.get(replaces).id if replaces else None
+        return self._recall.say(text, document, old)
+
+    def pin(self, fact: str, pinned: bool = True) -> FactRecord:
+        """Have a fact shown beside every answer it may concern, or no longer. Raises `FactMissing`."""
+        self._facts.pin(self._facts.get(fact).id, pinned)
+        return self._facts.get(fact)
+
+    def forget(self, fact: str) -> FactRecord:
+        """Delete a fact, its vector and the question that found it, and return what it was. Raises `FactMissing`.
+
+        The run that found it, and the conversation, stay.
+        """
+        record = self._facts.get(fact)
+        self._recall.forget(record)
+        return record
+
+    def questions(self, limit: int = 50) -> Sequence[QuestionRecord]:
+        """What was asked, newest first."""
+        return self._questions.recall(limit=limit) if self.folder.exists() or self.settings.database else []
+
+    def judge(self, run: str, feedback: Feedback | None) -> None:
+        """Note whether a run's answer was good. Raises `RunMissing`."""
+        self._questions.judge(self._runs.get(run).id, feedback)
+
+    def _recalled(self, question: str, document_ids: tuple[str, ...]) -> tuple[Recalled, ...]:
+        wanted = self.settings.memory.recall
+        return self._recall.find(question, document_ids, wanted) if wanted else ()
+
+    def _keep(self, answer: Answer) -> None:
+        """Keep what an answer found and the turn it makes; nothing of a partial one."""
+        from longleaf.agents.run import ask_of
+
+        if answer.partial:
+            return
+        record = self._runs.get(answer.run_id)
+        ask, memory = ask_of(record), self.settings.memory
+        if memory.remember and ask.options.task == "answer":
+            self._recall.remember(answer, ask.question, ask.document_ids, record.started_at)
+        if ask.conversation:
+            keep(answer, ask, record.started_at, self._conversations, memory.history_tokens, self.engine.count)
 
     # Models
 
@@ -231,6 +456,32 @@ class Library:
     @cached_property
     def _runs(self) -> Runs:
         return Runs(self.database)
+
+    @cached_property
+    def _versions(self) -> Versions:
+        return Versions(self.database)
+
+    @cached_property
+    def _conversations(self) -> Conversations:
+        return Conversations(self.database)
+
+    @cached_property
+    def _facts(self) -> Facts:
+        return Facts(self.database)
+
+    @cached_property
+    def _questions(self) -> Questions:
+        return Questions(self.database)
+
+    @cached_property
+    def _recall(self) -> Recall:
+        from longleaf.agents.recall import Recall
+        from longleaf.memory.vectors import FACTS
+
+        vectors = self._vectors.beside(FACTS)
+        recall = Recall(self._facts, self._questions, self.documents, vectors, self.embedder)
+        recall.heal()
+        return recall
 
     @cached_property
     def _shelf(self) -> Shelf:
@@ -310,9 +561,25 @@ class Library:
 
     @cached_property
     def _deps(self) -> Deps:
-        deps = Deps(self.engine, self.search, self._shelf, self.documents, self._runs)
+        deps = Deps(
+            Gather(self.engine),
+            self.search,
+            self._shelf,
+            self.documents,
+            self._runs,
+            self._versions,
+            self._recalled,
+            Templates(self.database),
+        )
         self._stack.callback(deps.worker.shutdown)
         return deps
+
+    def _alone(self, work: Callable[[], T]) -> T:
+        """Do something with the model while no question is being answered."""
+        if self._asker == threading.get_ident():
+            raise RuntimeError("Finish or close the stream of the last question first.")
+        with self._asking:
+            return work()
 
     def _exclusively(
         self, run: Callable[[Deps, Any], Iterator[AnswerEvent]], owner: int | None
@@ -322,7 +589,14 @@ class Library:
         with self._asking:
             self._asker = owner
             try:
-                yield from run(self._deps, self._checkpointer)
+                events = run(self._deps, self._checkpointer)
+                try:
+                    for event in events:
+                        if isinstance(event, Answer):
+                            self._keep(event)
+                        yield event
+                finally:
+                    _close(events)
             finally:
                 self._asker = None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +15,35 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text as Line
 
-from longleaf.agents.reader import Answer, Quote, Reading, Wording
+from longleaf.agents.reader import (
+    Answer,
+    Asking,
+    Chosen,
+    MemoryChanged,
+    Partial,
+    Quote,
+    ReadAs,
+    Reader,
+    ReaderEvent,
+    Reading,
+    Skipped,
+    Wording,
+)
 from longleaf.memory.errors import DocumentMissing
 from longleaf.printable import printable
+from longleaf.recollection import recalled_lines
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from longleaf.agents.compare import Comparison
+    from longleaf.agents.forecast import Forecast
     from longleaf.doctor import Check
     from longleaf.engine.catalog import CatalogEntry
+    from longleaf.engine.heads import Calibration
     from longleaf.engine.store import InstalledModel
     from longleaf.library import AnswerEvent, Library
-    from longleaf.memory.records import ChunkRecord, DocumentRecord, RunRecord, StepRecord
+    from longleaf.memory.records import ChunkRecord, DocumentRecord, MemoryVersionRecord, RunRecord, StepRecord
     from longleaf.retrieval.text import Text
 
 _SHORT = 12
@@ -104,25 +124,40 @@ class Printer:
                 return event
             if self._quiet:
                 continue
-            if isinstance(event, Reading):
-                self._err.print(f"reading passage {event.chunk} of {event.of} ({event.tokens} tokens)", style="dim")
-            elif isinstance(event, Wording):
+            if isinstance(event, Wording):
                 piece = printable(event.text if self._streamed else event.text.lstrip())
                 sys.stdout.write(piece)
                 sys.stdout.flush()
                 self._streamed = self._streamed or bool(piece)
+            else:
+                self.progress(event)
         raise AssertionError("a run ended without an answer")
+
+    def progress(self, event: AnswerEvent) -> None:
+        """Say on standard error what an event tells of the way to an answer; nothing where `quiet`."""
+        if not self._quiet and not isinstance(event, Answer) and (line := _progress(event)):
+            self._err.print(_line(line, "dim"))
 
     def answer(self, answer: Answer) -> None:
         """Print what comes after the wording: quotes with pages, coverage, usage."""
         if not self._streamed:
             self._out.print(_line(answer.text))
         several = len({quote.document_id for quote in answer.quotes}) > 1
-        for number, quote in enumerate(answer.quotes, 1):
+        number = 0
+        for claim in answer.claims:
+            if claim.about:
+                self._out.print()
+                self._out.print(_line(f"{claim.about} {claim.text}".strip(), style="bold"))
+            for quote in claim.quotes:
+                number += 1
+                self._out.print()
+                self._out.print(self._head(number, quote, several))
+                body = _line(" ".join(quote.text.split()), style="italic" if self._out.is_terminal else "")
+                self._out.print(Padding(body, (0, 0, 0, 4)))
+        if answer.recalled:
             self._out.print()
-            self._out.print(self._head(number, quote, several))
-            body = _line(" ".join(quote.text.split()), style="italic" if self._out.is_terminal else "")
-            self._out.print(Padding(body, (0, 0, 0, 4)))
+        for line in recalled_lines(answer.recalled):
+            self._out.print(line)
         self._out.print()
         for note in answer.coverage.notes:
             self._out.print(_line(f"note: {note}", style="yellow"))
@@ -148,14 +183,69 @@ class Printer:
             self._titles[document_id], self._unit[document_id] = document_id[:_SHORT], "page"
 
 
+def _progress(event: ReaderEvent) -> str:
+    """What an event says on the way; nothing for those that are shown with the answer."""
+    said = ""
+    match event:
+        case Reading(chunk, of, tokens):
+            said = f"reading part {chunk} of {of} ({tokens} tokens)"
+        case Skipped(chunk, of, why):
+            said = f"skipped part {chunk} of {of}: {why}"
+        case MemoryChanged(version, _, _, added, dropped, tokens):
+            changes = [f"  + {line}" for line in added] + [f"  - {line}" for line in dropped]
+            said = "\n".join([f"memory {version} ({tokens} tokens)", *changes])
+        case Asking(question, level):
+            said = f"{'  ' * (level - 1)}asking: {question}"
+        case Partial(answer):
+            said = f"so far: {answer.text}"
+        case ReadAs(text):
+            said = f"read as: {text}"
+        case Chosen(reader, why):
+            said = f"reading with {reader}: {why}"
+    return said
+
+
 def _costs(answer: Answer) -> str:
     usage, coverage = answer.usage, answer.coverage
     share = 100 * coverage.read / max(coverage.total, 1)
+    skipped = sum(part.end - part.start for part in coverage.parts if part.how == "skipped")
+    rest = (
+        f"{skipped:,} left out"
+        if skipped
+        else "all of it"
+        if coverage.read == coverage.total
+        else "the rest by search only"
+    )
     return (
-        f"read {coverage.read:,} of {coverage.total:,} characters ({share:.1f}%), the rest by search only · "
+        f"read {coverage.read:,} of {coverage.total:,} characters ({share:.1f}%), {rest} · "
         f"{usage.calls} calls, {usage.prompt_tokens:,} tokens in ({usage.cached_tokens:,} cached), "
         f"{usage.generated_tokens:,} out, {usage.seconds:.1f} s · run {answer.run_id[:_SHORT]}"
     )
+
+
+def comparison_lines(comparison: Comparison) -> RenderableType:
+    """Whether readers agree, and their differences."""
+    head = _line("The answers agree." if comparison.agree else "The answers do not agree.", style="bold")
+    return Group(head, *(_line(f"  {line}") for line in comparison.differences))
+
+
+def forecast_line(forecast: Forecast) -> str:
+    """What a reading would cost, in one line."""
+    estimate = forecast.estimate
+    minutes = f"{forecast.seconds / 60:.1f} minutes" if forecast.seconds >= 90 else f"{forecast.seconds:.0f} seconds"
+    why = f" ({forecast.why})" if forecast.why else ""
+    note = f"; {estimate.note}" if estimate.note else ""
+    return printable(
+        f"{forecast.reader}{why}: at most {estimate.calls:,} calls, {estimate.prompt_tokens:,} tokens in, "
+        f"{estimate.generated_tokens:,} out, about {minutes} on this machine{note}"
+    )
+
+
+def readers_table(readers: Mapping[str, Reader]) -> Table:
+    table = _table("reader", "reads", "how")
+    for name, reader in readers.items():
+        table.add_row(name, "everything" if reader.whole else "what it finds", _line(reader.about))
+    return table
 
 
 def document_line(record: DocumentRecord) -> str:
@@ -212,16 +302,18 @@ def runs_table(records: Sequence[RunRecord]) -> Table:
     return table
 
 
-def run_page(record: RunRecord, steps: Sequence[StepRecord]) -> RenderableType:
+def run_page(
+    record: RunRecord, steps: Sequence[StepRecord], versions: Sequence[MemoryVersionRecord] = ()
+) -> RenderableType:
+    """A run from its question to its answer: each call with its part, and the memory it left behind."""
     head = _line(f"{record.question}\n", style="bold")
     state = _line(f"{record.status} · {record.reader} · {record.model} · {record.id}")
     table = _table("step", "node", "chunks", "attempt", "in", "cached", "out", "seconds", "status")
     for step in steps:
-        chunks = ", ".join(key.rpartition(":")[2] for key in step.chunk_ids)
         table.add_row(
             str(step.sequence),
             step.node,
-            chunks,
+            _chunks(step.chunk_ids),
             str(step.attempt),
             str(step.prompt_tokens),
             str(step.cached_tokens),
@@ -230,13 +322,42 @@ def run_page(record: RunRecord, steps: Sequence[StepRecord]) -> RenderableType:
             _line(step.error or step.status),
         )
     parts: list[RenderableType] = [head, state, table]
+    for version in versions:
+        parts += [Line(), _line(f"memory {version.sequence} after chunks {_chunks(version.chunk_ids)}", style="bold")]
+        parts += [_line(f"  + {line}", style="green") for line in version.added]
+        parts += [_line(f"  - {line}", style="red") for line in version.dropped]
+        parts += [
+            _line(f"  ? {line.text} ({line.mark})", style="yellow")
+            for line in version.lines
+            if line.mark != "supported"
+        ]
     if record.stop_reason:
         parts.append(_line(f"stopped: {record.stop_reason}. Go on with: longleaf runs resume {record.id[:_SHORT]}"))
     if record.answer:
         parts += [Line(), _line(record.answer["text"], style="bold")]
         for claim in record.answer["claims"]:
+            if claim.get("about"):
+                parts.append(_line(f"{claim['about']} {claim['text']}"))
             parts += [_line(f"  p. {item['page']}  {' '.join(item['text'].split())}") for item in claim["quotes"]]
     return Group(*parts)
+
+
+def _chunks(chunk_ids: Sequence[str]) -> str:
+    """Ordinals of chunks, runs of them as first-last."""
+    ordinals = sorted({int(key.rpartition(":")[2]) for key in chunk_ids})
+    runs: list[list[int]] = []
+    for ordinal in ordinals:
+        if runs and ordinal == runs[-1][1] + 1:
+            runs[-1][1] = ordinal
+        else:
+            runs.append([ordinal, ordinal])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def version_json(version: MemoryVersionRecord) -> dict[str, Any]:
+    """A version of a run's memory as plain JSON values."""
+    plain = asdict(version)
+    return {**plain, "created_at": version.created_at.isoformat()}
 
 
 def models_table(installed: Sequence[InstalledModel], known: Sequence[CatalogEntry]) -> Table:
@@ -255,6 +376,19 @@ def models_table(installed: Sequence[InstalledModel], known: Sequence[CatalogEnt
         if entry.name not in here:
             table.add_row(entry.name, entry.kind, "no", "", entry.licence, f"longleaf models get {entry.name}")
     return table
+
+
+def calibration_page(calibration: Calibration, file: Path) -> RenderableType:
+    """The heads that were found, how well each does alone, and how well they do together."""
+    table = _table("layer", "head", "first", "mean reciprocal rank")
+    for head in calibration.heads:
+        table.add_row(str(head.layer), str(head.head), f"{head.first:.0%}", f"{head.reciprocal:.3f}")
+    together = (
+        f"together, on {calibration.items} other questions: the right sentence of {calibration.units:.0f} comes first "
+        f"for {calibration.accuracy:.0%}, among the first five for {calibration.top_five:.0%}"
+    )
+    spent = f"{calibration.tried} questions to choose by, {calibration.seconds:.0f} s; kept in {file}"
+    return Group(table, _line(together), _line(spent))
 
 
 def checks_table(checks: Sequence[Check]) -> Table:

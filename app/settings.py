@@ -57,11 +57,39 @@ class SearchSettings(_Section):
     ef_search: int = Field(400, ge=10, description="HNSW search width: higher finds more, slower.")
 
 
+class ReadSettings(_Section):
+    """How readers of whole documents go about it."""
+
+    part_tokens: int = Field(1024, ge=64, description="Tokens of a part, by the reading model's count.")
+    memory_tokens: int = Field(256, ge=16, description="Tokens carried from part to part at most.")
+    members: int = Field(8, ge=1, description="Parts read at once by a team.")
+    depth: int = Field(2, ge=1, description="How deep a search over clarifying questions goes.")
+    branches: int = Field(3, ge=1, description="Clarifying questions a level.")
+    hops: int = Field(3, ge=1, description="Questions that one question is taken apart into, at most.")
+    gate: bool = Field(False, description="Skip parts that search finds nothing in; coverage lists them.")
+    stop_when_sure: bool = Field(False, description="Stop reading once the answer stays; coverage says so.")
+    provisional_every: int = Field(0, ge=0, description="A provisional answer after every so many parts; 0 for none.")
+    rerank: bool = Field(False, description="Order what search found by the model's own attention.")
+    templates: bool = Field(False, description="Reuse ways of thinking that answered earlier questions.")
+    demonstrations: int = Field(0, ge=0, le=5, description="Examples the model makes for itself from the text.")
+    memory_schema: str = Field("auto", description="Schema of a structured memory; auto chooses one by the question.")
+
+
 class AnswerSettings(_Section):
-    reader: str = Field("retrieve", description="retrieve or direct.")
+    reader: str = Field("auto", description="Who reads; auto chooses by the question, and says why.")
     quotes: int = Field(5, ge=1, description="Quotes shown at most.")
     tokens: int = Field(96, ge=1, description="Tokens of the model's wording at most.")
     seed: int = Field(0, description="Seed of the model's draws.")
+
+
+class MemorySettings(_Section):
+    """What is kept across questions."""
+
+    remember: bool = Field(True, description="Keep answers as facts, and questions in conversations.")
+    recall: int = Field(3, ge=0, description="Known facts shown beside an answer at most; 0 for none.")
+    history_tokens: int = Field(
+        1024, ge=64, description="A conversation's history in view; longer ones are summarised."
+    )
 
 
 class Settings(BaseSettings):
@@ -83,7 +111,9 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     chunk: ChunkSettings = ChunkSettings()
     search: SearchSettings = SearchSettings()
+    read: ReadSettings = ReadSettings()
     answer: AnswerSettings = AnswerSettings()
+    memory: MemorySettings = MemorySettings()
 
     @classmethod
     def settings_customise_sources(

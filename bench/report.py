@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -35,18 +36,28 @@ def machine() -> str:
             line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         ]
         model = names[0] if names else model
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, {date.today().isoformat()}"
+    torch = sys.modules.get("torch")  # not imported for this: only a bench that runs a model has it
+    gpu = f", {torch.cuda.get_device_name(0)}" if torch is not None and torch.cuda.is_available() else ""
+    return f"{model}{gpu}, {os.cpu_count()} cores, Python {platform.python_version()}, {date.today().isoformat()}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def write(name: str, rows: Sequence[tuple[str, str, str, str]], details: dict[str, Any]) -> None:
     """Write `bench/out/NAME.json` and `.md` and print the table. Rows are (measure, result, baseline, target)."""
-    OUT.mkdir(parents=True, exist_ok=True)
-    lines = ["| measure | result | baseline, same run | target |", "|---|---|---|---|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    table = "\n".join(lines)
-    (OUT / f"{name}.md").write_text(f"{table}\n\n{machine()}\n", encoding="utf-8")
     keys = ("measure", "result", "baseline", "target")
+    shown = table(("measure", "result", "baseline, same run", "target"), rows)
     plain = {"machine": machine(), "rows": [dict(zip(keys, row, strict=True)) for row in rows], **details}
-    (OUT / f"{name}.json").write_text(json.dumps(plain, indent=2), encoding="utf-8")
-    print(table)
-    print(f"\n{machine()}\nwritten to {(OUT / name).relative_to(ROOT)}.json and .md")
+    keep(name, f"{shown}\n\n{machine()}", plain)
+
+
+def keep(name: str, text: str, details: dict[str, Any]) -> None:
+    """Write `bench/out/NAME.md` and `.json` and print the text."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / f"{name}.md").write_text(f"{text}\n", encoding="utf-8")
+    (OUT / f"{name}.json").write_text(json.dumps(details, indent=2, ensure_ascii=False), encoding="utf-8")
+    print(f"{text}\nwritten to {(OUT / name).relative_to(ROOT)}.json and .md")

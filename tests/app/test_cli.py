@@ -43,7 +43,28 @@ def test_an_answer_has_quotes_coverage_and_costs(shell, book):
     assert f"    {ANSWER}" in done.out
     assert re.search(r"read \d+ of \d+ characters", done.out)
     assert re.search(r"run [0-9a-f]{12}", done.out)
-    assert "reading passage 1 of" in done.err
+    assert "reading part 1 of" in done.err
+
+
+def test_two_readers_are_compared(shell, added):
+    done = shell("ask", QUESTION, "--compare", "retrieve,direct")
+    assert done.code == 0, done.err
+    assert [line for line in done.out.splitlines() if line in ("retrieve:", "direct:")] == ["retrieve:", "direct:"]
+    assert "The answers agree." in done.out
+    assert "[1] page" in done.out or "[1] section" in done.out
+
+    plain = shell("ask", QUESTION, "--compare", "retrieve,direct", "--json")
+    assert plain.json["agree"] is True
+    assert [answer["reader"] for answer in plain.json["answers"]] == ["retrieve", "direct"]
+    assert shell("ask", "Who invented jazz trumpets?", "--compare", "retrieve,retrieve").code == 3
+
+
+def test_the_choice_of_a_reader_is_told(shell, added):
+    done = shell("ask", QUESTION)
+    assert "reading with retrieve: The question asks for something that stands in one place" in " ".join(
+        done.err.split()
+    )
+    assert shell("ask", "List all the kings.", "--json").json["reader"] == "direct"
 
 
 def test_questions_by_id_and_of_all(shell, added):
@@ -155,7 +176,9 @@ def test_an_empty_library_says_what_to_do(shell):
         (["runs", "resume", "ffffffff"], 1, "longleaf runs"),
         (["ask", "absent.pdf", QUESTION], 1, "absent.pdf"),
         (["ask", "book.txt"], 2, "What is the question?"),
-        (["ask", QUESTION, "--reader", "psychic"], 1, "direct, retrieve"),
+        (["ask", QUESTION, "--reader", "psychic"], 1, "retrieve"),
+        (["ask", QUESTION, "--compare", "retrieve"], 1, "two readers"),
+        (["ask", QUESTION, "--compare", "retrieve,psychic"], 1, "psychic"),
         (["ask", QUESTION, "--set", "search.pasages=3"], 1, "search.pasages"),
         (["list", "--set", "nonsense"], 1, "KEY=VALUE"),
         (["ask", QUESTION, "--set", "chunk.tokens=20"], 1, "chunk"),
@@ -192,7 +215,7 @@ def test_what_is_not_there_is_not_found(shell, added):
 
 def test_a_second_writer_is_told_who_the_first_is_while_readers_work(shell, added):
     first = shell.start("ask", QUESTION, delay=0.5)
-    first.until("reading passage")
+    first.until("reading part")
 
     second = shell("ask", QUESTION)
     assert second.code == 1
@@ -209,7 +232,7 @@ def test_a_second_writer_is_told_who_the_first_is_while_readers_work(shell, adde
     assert shell("ask", QUESTION).code == 0
 
 
-@pytest.mark.parametrize("at", ["reading passage", ANSWER.split(maxsplit=1)[0]])
+@pytest.mark.parametrize("at", ["reading part", ANSWER.split(maxsplit=1)[0]])
 def test_ctrl_c_leaves_a_run_that_the_printed_command_resumes(shell, added, at):
     running = shell.start("ask", QUESTION, delay=0.15)
     running.until(at, running.err if at.startswith("reading") else running.out)
@@ -229,13 +252,13 @@ def test_ctrl_c_leaves_a_run_that_the_printed_command_resumes(shell, added, at):
 
 def test_ctrl_c_on_a_resumed_run_names_that_run(shell, added):
     running = shell.start("ask", QUESTION, delay=0.15)
-    running.until("reading passage")
+    running.until("reading part")
     running.kill(signal.SIGINT)
     old = re.search(r"runs resume ([0-9a-f]+)", running.wait().err).group(1)
     shell("ask", QUESTION)
 
     again = shell.start("runs", "resume", old, delay=0.15)
-    again.until("reading passage")
+    again.until("reading part")
     again.kill(signal.SIGINT)
     done = again.wait()
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from longleaf import Answer, Library
-from longleaf.agents.errors import NothingToRead, QuestionEmpty
-from longleaf.agents.reader import QuoteFound, Reading, Wording
+from longleaf.agents.errors import NothingToRead, QuestionEmpty, ReaderUnknown, TooFewReaders
+from longleaf.agents.reader import Chosen, QuoteFound, Reading, Wording
 from longleaf.engine.backends.scripted import ScriptedEngine
 from longleaf.memory.errors import DocumentMissing, IndexStale, LibraryBusy, RunMissing
 from longleaf.retrieval.errors import DocumentError
@@ -55,10 +55,22 @@ def test_the_same_file_is_added_once(library, book, file, tmp_path):
     assert library.list() == [book]
 
 
+def test_two_readers_are_asked_and_compared(library, book):
+    comparison = library.compare(QUESTION, [book.id], readers=("retrieve", "direct"))
+    assert [answer.reader for answer in comparison.answers] == ["retrieve", "direct"]
+    assert comparison.agree
+    assert len(library.runs()) == 2
+    with pytest.raises(TooFewReaders):
+        library.compare(QUESTION, readers=("retrieve",))
+    with pytest.raises(ReaderUnknown):
+        library.compare(QUESTION, readers=("retrieve", "psychic"))
+    assert len(library.runs()) == 2
+
+
 def test_a_stream_ends_with_the_answer(library, book):
     *events, answer = library.stream(QUESTION)
     assert isinstance(answer, Answer)
-    assert {type(event) for event in events} == {Reading, QuoteFound, Wording}
+    assert {type(event) for event in events} == {Chosen, Reading, QuoteFound, Wording}
 
 
 def test_async_forms_give_the_same(library, book):
