@@ -92,6 +92,18 @@ def test_a_chunk_that_was_removed_meanwhile_is_passed_over(towns):
     assert freedonia not in {hit.document_id for hit in hits.passages}
 
 
+def test_closeness_is_the_cosine_of_a_chunks_vector(towns):
+    keys = [chunk.id for document in towns.documents.list() for chunk in towns.documents.chunks(document.id)]
+    search = towns.search()
+    closeness = search.closeness("What is the capital of Sylvania?", keys)
+
+    assert list(closeness) == keys
+    assert all(-1.001 <= value <= 1.001 for value in closeness.values())
+    nearest = max(closeness, key=lambda key: closeness[key])
+    assert towns.shelf.spans([nearest])[nearest][0] == ids(towns)["Sylvania"]
+    assert search.closeness("anything", []) == {}
+
+
 def test_turning_novelty_off_keeps_the_order_of_relevance(towns):
     plain = towns.search(passages=2, relevance=1.0).find("What is the capital of Freedonia?")
     assert plain.passages[0].document_id == ids(towns)["Freedonia"]
