@@ -7,10 +7,14 @@ from datetime import UTC, datetime
 from typing import cast
 
 from longleaf.agents.errors import CapabilityMissing, RunStopped
+from longleaf.agents.evidence import weighed
 from longleaf.agents.reader import Deps, Work
+from longleaf.agents.state import EvidenceState
 from longleaf.engine.contract import ScoresContext
 from longleaf.engine.errors import Stopped
-from longleaf.memory.records import StepRecord
+from longleaf.memory.records import SourceSpan, StepRecord
+from longleaf.retrieval.shelf import Shelf
+from longleaf.retrieval.text import Span
 
 
 def can_attend(deps: Deps) -> bool:
@@ -58,3 +62,26 @@ def attended(
         )
     )
     return scores.units
+
+
+def reranked(work: Work, node: str, spans: Sequence[SourceSpan]) -> list[EvidenceState]:
+    """Sentences as evidence, in the order that attention, words and meaning give them together.
+
+    Each of the three is divided by its best and they are added: of the ways tried this one found most (docs/agents.md).
+    Some 25 sentences at a time; among many more, attention tells them apart less well than words do.
+    """
+    question, shelf = work.ask.question, work.deps.shelf
+    asked = sorted(spans, key=lambda span: (span.document_id, span.start))
+    scores = attended(work, node, question, [flat(span, shelf) for span in asked])
+    most = max(scores, default=0.0) or 1.0
+    drawn = {(span.document_id, span.start): score / most for span, score in zip(asked, scores, strict=True)}
+    found = [
+        EvidenceState(**{**item, "score": item["score"] + drawn.get((item["document_id"], item["start"]), 0.0) / 2})
+        for item in weighed(work, question, asked, len(asked))
+    ]
+    return sorted(found, key=lambda item: -item["score"])
+
+
+def flat(span: SourceSpan, shelf: Shelf) -> str:
+    """A span's words on one line."""
+    return " ".join(shelf.text(span.document_id).slice(Span(span.start, span.end)).split())

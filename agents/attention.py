@@ -14,19 +14,17 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from longleaf.agents.attend import attended, refuse_unless_it_attends
+from longleaf.agents.attend import attended, flat, refuse_unless_it_attends, reranked
 from longleaf.agents.call import call
-from longleaf.agents.evidence import ENOUGH, quote, reading, weighed
+from longleaf.agents.evidence import ENOUGH, quote, reading
 from longleaf.agents.part import Part, fingerprint, parts, same
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Wording, Work
 from longleaf.agents.state import EvidenceState, ReadState
 from longleaf.engine.contract import Request, Sampling
 from longleaf.memory.records import SourceSpan
-from longleaf.retrieval.search import fuse
 from longleaf.retrieval.sentence import sentences, trimmed
 from longleaf.retrieval.shelf import Shelf
-from longleaf.retrieval.text import Span
 
 if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph
@@ -108,7 +106,7 @@ def _scan(state: AttentionState, work: Work, made: Sequence[Part]) -> AttentionS
     shelf = work.deps.shelf
     # What was carried stands in front, where it stood in the text: reading order is kept.
     spans = [SourceSpan(*span) for span in state["carried"]] + _sentences(window, shelf)
-    scores = attended(work, "scan", work.ask.question, [_flat(span, shelf) for span in spans], window.chunk_ids)
+    scores = attended(work, "scan", work.ask.question, [flat(span, shelf) for span in spans], window.chunk_ids)
     best = sorted(range(len(spans)), key=lambda place: -scores[place])[:_CARRIED]
     kept = _within(best, spans, _wide(work.ask, work.deps) // 2, work)
     return {
@@ -122,7 +120,7 @@ def _within(best: Sequence[int], spans: Sequence[SourceSpan], limit: int, work: 
     kept: list[int] = []
     size = 0
     for place in best:
-        size += work.deps.engine.count(_flat(spans[place], work.deps.shelf))
+        size += work.deps.engine.count(flat(spans[place], work.deps.shelf))
         if kept and size > limit:
             break
         kept.append(place)
@@ -135,10 +133,6 @@ def _sentences(part: Part, shelf: Shelf) -> list[SourceSpan]:
     return [SourceSpan(part.document_id, span.start, span.end) for span in spans if len(span) > 1]
 
 
-def _flat(span: SourceSpan, shelf: Shelf) -> str:
-    return " ".join(shelf.text(span.document_id).slice(Span(span.start, span.end)).split())
-
-
 def _choose(state: AttentionState, work: Work) -> ReadState:
     """Order what is left by attention, words and meaning together: each misses what another finds."""
     from langgraph.config import get_stream_writer
@@ -147,33 +141,13 @@ def _choose(state: AttentionState, work: Work) -> ReadState:
     spans = [SourceSpan(*span) for span in state["carried"]]
     if not spans:
         return {"found": False}
-    evidence = ranked(work, "choose", spans)
+    evidence = [EvidenceState(**{**item, "by": "model"}) for item in reranked(work, "choose", spans)]
     found = any(item["confidence"] >= ENOUGH for item in evidence[:_REASONED])
     evidence = evidence[: work.ask.budget.quotes]
     if found:
         for item in evidence:
             emit(QuoteFound(quote(item, work.deps.shelf)))
     return {"found": found, "evidence": evidence}
-
-
-def ranked(work: Work, node: str, spans: Sequence[SourceSpan]) -> list[EvidenceState]:
-    """Sentences as evidence, ordered by the ranks that attention and search give them; scores run from 1 down."""
-    question, shelf = work.ask.question, work.deps.shelf
-    scores = attended(work, node, question, [_flat(span, shelf) for span in spans])
-    by_attention = sorted(range(len(spans)), key=lambda place: -scores[place])
-    known = {(item["document_id"], item["start"]): item for item in weighed(work, question, spans, len(spans))}
-    by_search = list(known)
-    keys = [(spans[place].document_id, spans[place].start) for place in by_attention]
-    order = fuse([[_key(key) for key in keys], [_key(key) for key in by_search]], constant=10)
-    named = {_key(key): item for key, item in known.items()}
-    best = order[0][1] if order else 1.0
-    return [
-        EvidenceState(**{**named[key], "by": "model", "score": score / best}) for key, score in order if key in named
-    ]
-
-
-def _key(place: tuple[str, int]) -> str:
-    return f"{place[0]}:{place[1]}"
 
 
 def _reason(state: AttentionState, work: Work) -> ReadState:

@@ -20,6 +20,19 @@ _PLACE = 800
 _SHORT = 80
 """Characters of a short answer at most."""
 
+_NEAR = 6
+"""Quotes among which one that fits the question's form may come before a better ranked one that does not."""
+
+_WHEN = re.compile(r"(?i)when\b|(?:in |on |from )?(?:what|which|when) (?:year|date|day)\b|from when\b")
+_MANY = re.compile(r"(?i)how (?:many|much|long|old|high|far|large|tall|heavy)\b")
+_WHERE = re.compile(r"(?i)where\b|(?:in|at|to|from) (?:what|which) (?:place|city|town|country|village|state)\b")
+_FORMED = re.compile(
+    "|".join(pattern.pattern.removeprefix("(?i)") for pattern in (_WHEN, _MANY, _WHERE)), re.IGNORECASE
+)
+_NAMED = re.compile(r"(?i)(?:who|which|what|whose)\b")
+_MONTH = re.compile(r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December)\b")
+_BEFORE_PLACE = re.compile(r"(?i)\b(?:in|at|near|from|to|into)\s+(?:the\s+)?$")
+
 
 def answer_in(evidence: Sequence[EvidenceState], question: str, reply: str, shelf: Shelf) -> EvidenceState | None:
     """The span of the evidence that answers `question`: what the model says where it stands there, else by form.
@@ -78,25 +91,50 @@ def elsewhere(found: Iterable[EvidenceState], known: Iterable[EvidenceState], sh
     return kept
 
 
+def able_first(evidence: Sequence[EvidenceState], question: str, shelf: Shelf) -> list[EvidenceState]:
+    """Of the best few quotes those first that hold what a question of this form asks for: a year, a figure, a place."""
+    if not _FORMED.match(question):
+        return list(evidence)
+    near = evidence[:_NEAR]
+    able = [bool(_fitting(_text(item, shelf), question)) for item in near]
+    first = [item for item, can in zip(near, able, strict=True) if can]
+    return [*first, *(item for item, can in zip(near, able, strict=True) if not can), *evidence[_NEAR:]]
+
+
+def _text(item: EvidenceState, shelf: Shelf) -> str:
+    return shelf.text(item["document_id"]).slice(Span(item["start"], item["end"]))
+
+
 def _sayings(reply: str, question: str) -> list[str]:
-    """A reply as it is where it is short, and then the names and figures in it that are new."""
+    """A reply as it is where it is short, and then the names and figures in it that are new, as far as they fit."""
     said = reply.strip().splitlines()[0].strip(" \"'“”.") if reply.strip() else ""
     held = content(question)
     spans = sorted([*names(said), *figures(said)], key=lambda span: (span.start, -span.end))
     parts = [said[span.start : span.end] for span in spans]
-    short = [said] if 0 < len(said.split()) <= 8 else []
-    return [*short, *(part for part in parts if content(part) - held)]
+    # One that says much of the question again is a sentence about the answer rather than the answer.
+    again = len(content(said) & held)
+    short = [said] if 0 < len(said.split()) <= 8 and again * 2 <= len(content(said)) else []
+    return [part for part in [*short, *parts] if content(part) - held and _may_answer(part, question)]
+
+
+def _may_answer(said: str, question: str) -> bool:
+    if _WHEN.match(question) or _MANY.match(question):
+        return bool(figures(said))
+    if re.match(r"(?i)who\b", question):
+        return bool(names(said)) and not said[0].isdigit()
+    return not _WHERE.match(question) or not (figures(said) or _MONTH.search(said))
 
 
 def _fitting(characters: str, question: str) -> list[Span]:
     """Spans of a sentence that could answer a question of this form."""
-    if re.match(r"(?i)when\b|(?:in |on )?(?:what|which) (?:year|date|day)\b", question):
+    if _WHEN.match(question):
         return years(characters)
-    if re.match(r"(?i)how (?:many|much|long|old|high|far|large|tall|heavy)\b", question):
+    if _MANY.match(question):
         return figures(characters)
-    if re.match(r"(?i)(?:who|where|which|what|whose)\b", question):
-        return news(characters, [question])
-    return []
+    if _WHERE.match(question):
+        new = [span for span in news(characters, [question]) if not _MONTH.match(characters[span.start : span.end])]
+        return [span for span in new if _BEFORE_PLACE.search(characters[: span.start])]
+    return news(characters, [question]) if _NAMED.match(question) else []
 
 
 def _answer(item: EvidenceState, span: Span, by: str) -> EvidenceState:

@@ -59,8 +59,8 @@ _OF_EACH: tuple[tuple[str, str], ...] = (
     (r"\b(?:younger|youngest|born)\b", "When was {} born?"),
     (r"\b(?:longer life|lived (?:longer|to)|older age|live longer)\b", "When was {} born, and when did {} die?"),
     (rf"\b(?:died?)\b.*{_ORDER}", "When did {} die?"),
-    (rf"\b(?:came out|come out|released|premiered|aired|published|appeared)\b.*{_ORDER}", "When was {} released?"),
-    (rf"\b(?:formed|founded|established|created|started|opened|built)\b.*{_ORDER}", "When was {} founded?"),
+    (rf"\b(?:came out|come out|appeared)\b.*{_ORDER}", "When was {} released?"),
+    (rf"\b(released|aired|published|formed|founded|established|created|opened|built)\b.*{_ORDER}", "When was {} VERB?"),
     (r"\b(?:taller|tallest)\b|\b(?:is|stands) (?:the )?high(?:er|est)$", "How high is {}?"),
     (r"\bis (?:the )?(?:larger|bigger|largest|biggest)$", "How large is {}?"),
     (r"\b(?:more people|more populous|larger population)\b", "How many people live in {}?"),
@@ -200,8 +200,9 @@ def _of_each(head: str, entity: str) -> str:
     if re.search(r"(?i)\b(?:older|oldest)\b", head) and "older age" not in head:
         return f"When was {entity} born?" if re.search(f"(?i){_PERSON_ASKED}", head) else f"From when is {entity}?"
     for pattern, asked in _OF_EACH:
-        if re.search(pattern, head, re.IGNORECASE):
-            return asked.replace("{}", entity)
+        if match := re.search(pattern, head, re.IGNORECASE):
+            verb = match.group(1) if match.lastindex else ""  # the question's own: the text may well have it too
+            return asked.replace("VERB", verb).replace("{}", entity)
     count = re.search(
         r"(?i)\b(?P<verb>\w+)\s+(?:the\s+)?(?:more|most|fewer|fewest)\s+(?!\w+er\b)(?P<what>[\w' -]+)$", head
     )

@@ -61,6 +61,7 @@ _EMPTY_IT = re.compile(
     r"\bit\b(?:\s+[\w'-]+){0,4}?\s+(?:that|(?:for\s+\w+\s+)?to\s+(?!the\b|an?\b|[A-Z]))|"
     r"\btime is it\b|\bit (?:rain|snow)",
 )
+_PATH = re.compile(r"(?<![\w/])/[\w./-]*\w")
 _EXISTS = re.compile(r"\b(?:is|are|was|were|be|been)\s+there\b|\bthere\s+(?:is|are|was|were)\b", re.IGNORECASE)
 # What comes behind one of these may bind a pronoun within the question.
 _CLAUSE = re.compile(r"(?<!^)\b(?:who|that|which|if|when|while|because|and|whose)\b", re.IGNORECASE)
@@ -136,6 +137,10 @@ def _other_place(given: str, before: str) -> str | None:
     new = _only(thing)
     timed = new is not None and new.kind == "time"
     known = mentions(before)
+    if new is not None and new.kind == "path":
+        paths = list(_PATH.finditer(before))
+        if len(paths) == 1:  # "and in /opt?" after "What is the /boot directory for?"
+            return _swap(before, paths[0].start(), paths[0].end(), thing)
     for old in reversed(known):
         if old.after == preposition.casefold() and (old.kind == "time") == timed:
             return _swap(before, old.start, old.whole, thing)
@@ -250,13 +255,12 @@ def _free(asked: str, found: re.Match[str]) -> bool:
 def _antecedent(word: str, turn: Past) -> str | None:
     """What a pronoun stands for in one earlier turn, or None where that cannot be told."""
     asked = mentions(turn.question)
-    said = turn.answer or " ".join(turn.quotes[:1])
-    answered = mentions(said)
-    if not any(item.kind == "name" for item in answered) and turn.quotes:
-        answered = mentions(turn.quotes[0])
-        said = turn.quotes[0]
-    held = {word for item in asked for word in item.text.casefold().split()}
-    answered = [item for item in answered if item.text.split()[0].casefold() not in _POINTING]
+    said = turn.answer
+    if not any(item.kind in ("name", "path") for item in mentions(said)):
+        # A heading has capitals that name nothing; a sentence may be trusted.
+        said = next((quote for quote in turn.quotes[:1] if quote.rstrip().endswith(".")), said)
+    answered = [item for item in mentions(said) if item.text.split()[0].casefold() not in _POINTING]
+    held = {each for item in asked for each in item.text.casefold().split()}
     fresh = [item for item in answered if not held & (set(item.text.casefold().split()) - FUNCTION_WORDS)]
     opening = turn.question.split()[0].casefold() if turn.question.split() else ""
     if word in ("that year", "the same year"):
@@ -302,7 +306,9 @@ def _choices(
 def _single(opening: str, asked: list[Mention], fresh: list[Mention]) -> Iterable[Mention]:
     """What "it" may be: the new name where the question asked which, else what the question was about."""
     named = [item for item in fresh if item.kind in ("name", "path") and not item.person and not item.initial]
-    if opening in ("what", "which"):
+    # "What is /opt for?" is about what it names; "what is the capital of X?" asks for a name.
+    subject = any(item.kind in ("name", "path") and item.after not in PREPOSITIONS for item in asked)
+    if opening in ("what", "which") and not subject:
         yield from named
     yield from (item for item in asked if item.kind != "time" and not item.person and not item.plural)
     yield from named

@@ -84,7 +84,7 @@ def form(name: str, question: str, task: Task) -> Form:
     if name not in ("auto", GENERATED):
         raise SchemaUnknown(
             f"There is no schema {name!r} for a structured memory. Choose one of: auto, {GENERATED}, "
-            f"{', '.join(known)} (--set read.schema=facts)."
+            f"{', '.join(known)} (--set read.memory_schema=facts)."
         )
     if task == "summary":
         return known["summary"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from longleaf.agents.bridge import answer_in, elsewhere, left_over, new_names
+from longleaf.agents.bridge import able_first, answer_in, elsewhere, left_over, new_names
 from longleaf.agents.call import call
 from longleaf.agents.decompose import REFERENCE, Plan, by_form, may_be_several, of_reply
 from longleaf.agents.evidence import ENOUGH, adopt, candidates, checked, quote, reading
@@ -177,6 +177,8 @@ def _extract(state: HopsState, work: Work) -> HopsState:
     evidence = [item for item in adopt(outcomes, state["candidates"], deps.shelf) if not _is_heading(item, deps.shelf)]
     if state["kind"] == "names":
         evidence = elsewhere(evidence, state["hops"][0]["evidence"] if at else (), deps.shelf)
+    elif state["kind"] != "one":
+        evidence = able_first(evidence, asked, deps.shelf)
     evidence = evidence[: ask.budget.quotes if state["kind"] == "one" else _PER_HOP]
     if state["kind"] == "names" and not at:
         evidence = evidence[:_FIRST]

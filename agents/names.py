@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from longleaf.retrieval.search import stemmed
 from longleaf.retrieval.text import Span
 
-_TOKEN = re.compile(r"\w(?:[\w'’&-]|\.(?=\w))*(?:(?<=\b\w)\.)?")
+_TOKEN = re.compile(
+    r"\b(?:St|Mt|Ft|Dr|Mr|Mrs|Ms|Prof|Gen|Col|Gov|Sen)\.(?=\s)|\w(?:[\w'’&-]|\.(?=\w))*(?:(?<=\b\w)\.)?"
+)
 _JOINS = frozenset("of the de da di du van von der den la le el al bin".split())
 _QUOTED = re.compile(r"[\"“«]([^\"“”«»]{2,80})[\"”»]")
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")

@@ -94,7 +94,7 @@ def turn(state: NotebookState, work: Work, style: Style, made: Sequence[Part], e
             memory=(before.text if before else "") or _NOTHING,
             question=ask.question,
         ),
-        Sampling(max_tokens=reply_tokens(ask), stop=("\n\n", '"\n'), seed=ask.seed),
+        Sampling(max_tokens=reply_tokens(ask), stop=("\n\n",) if style.questions else ("\n\n", '"\n'), seed=ask.seed),
         prompt.prefix,
     )
     done = call(work, style.node, [request], {request.id: part.chunk_ids})[request.id]
@@ -103,7 +103,7 @@ def turn(state: NotebookState, work: Work, style: Style, made: Sequence[Part], e
         style.node,
         before,
         part,
-        Reply(done.text, done.stop_reason != "length"),
+        Reply(done.text, done.stop_reason not in ("length", "loop")),
         offsets(made),
         questions=style.questions,
     )
@@ -139,7 +139,7 @@ def notes(state: NotebookState, version: MemoryVersionRecord | None) -> list[str
     for count, what in (
         (state["rejected"], "in no source, so no evidence"),
         (state["altered"], "no longer what their source says, so marked lost"),
-        (state["left_out"], "over the memory's budget or cut off"),
+        (state["left_out"], "true, but over the budget, cut off or beside the question"),
     ):
         if count:
             told.append(f"of the lines that the model wrote: {count} {what}")

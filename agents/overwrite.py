@@ -29,8 +29,12 @@ WORTH = ENOUGH - 0.1
 _LIKE = 0.6
 """Share of words that makes a line the altered form of another."""
 
+_ROOM = 1.5
+"""Characters, for each token of the memory, of a sentence that stands for a part in a summary: about a third of it."""
+
 _FULL = "over the memory's budget"
 _NOWHERE = "in no source"
+_BESIDE = "says too little of the question"
 _CUT = "cut off by the reply's limit"
 _ALTERED = "no longer says what its source says"
 
@@ -138,35 +142,48 @@ def _guarded(
     fresh = [unit for unit in _proposed(work, part, new, sound) if unit.source not in covered]
     fresh = [unit for unit in fresh if folded(unit.text) not in texts]
     proposed = [MemoryLine(unit.text, (unit.source,), "supported", "search") for unit in fresh]
+    aside: list[MemoryLine] = []
     if work.ask.options.task == "summary":
         ranked = _spread([*sound, *kept, *proposed], offsets)
     else:
-        ranked = _ranked(work, [*sound, *kept], proposed)
+        ranked, aside = _ranked(work, [*sound, *kept], proposed)
     # Shown again, what the model invented would be copied into every memory to come.
     loose = [
         replace(line, out=_ALTERED if line.mark == "lost" else _NOWHERE)
         for line in written
         if line.mark != "supported" and not line.out
     ]
-    return [*ranked, *asked], loose
+    return [*ranked, *asked], [*loose, *aside]
 
 
 def _proposed(work: Work, part: Part, new: Sequence[Unit], sound: Sequence[MemoryLine]) -> list[Unit]:
     if work.ask.options.task == "answer":
         return relevant(work, part, new)
     own = {unit.source for unit in new}
-    return [] if any(own.intersection(line.spans) for line in sound) else central(new)
+    return (
+        []
+        if any(own.intersection(line.spans) for line in sound)
+        else central(new, _ROOM * work.ask.budget.memory_tokens)
+    )
 
 
-def _ranked(work: Work, lines: Sequence[MemoryLine], proposed: Sequence[MemoryLine]) -> list[MemoryLine]:
-    """Lines by how much they speak to the question; of those proposed only the best, if they are worth a place."""
+def _ranked(
+    work: Work, lines: Sequence[MemoryLine], proposed: Sequence[MemoryLine]
+) -> tuple[list[MemoryLine], list[MemoryLine]]:
+    """Lines by how much they speak to the question, and those that say too little of it.
+
+    Half of what code asks of a sentence is asked of one that the model chose: it may be a step to the answer. Of those
+    proposed only the best are taken.
+    """
     strength = strengths(work, [span for line in [*lines, *proposed] for span in line.spans])
 
     def score(line: MemoryLine) -> float:
         return max(strength.get(span, 0.0) for span in line.spans) + (MODEL_BONUS if line.by == "model" else 0.0)
 
     best = sorted((line for line in proposed if score(line) >= WORTH), key=lambda line: -score(line))[:_PROPOSED]
-    return sorted([*lines, *best], key=lambda line: -score(line))
+    telling = [line for line in lines if score(line) >= WORTH / 2]
+    aside = [replace(line, out=_BESIDE) for line in lines if line not in telling]
+    return sorted([*telling, *best], key=lambda line: -score(line)), aside
 
 
 def strengths(work: Work, spans: Iterable[SourceSpan]) -> dict[SourceSpan, float]:

@@ -39,8 +39,10 @@ def relevant(work: Work, part: Part, units: Sequence[Unit]) -> list[Unit]:
     return [unit for place, unit in enumerate(units) if place in chosen and len(unit.text) <= _LONGEST]
 
 
-def central(units: Sequence[Unit]) -> list[Unit]:
+def central(units: Sequence[Unit], room: float = _LONGEST) -> list[Unit]:
     """The sentence of a part that says most of what its other sentences speak of; none of a part without sentences.
+
+    One of at most `room` characters, where there is one.
 
     The share of the part's repeated words that a sentence holds, each as often as it occurs, by the sentence's length
     (SumBasic, Nenkova and Vanderwende, 2005).
@@ -48,6 +50,8 @@ def central(units: Sequence[Unit]) -> list[Unit]:
     counts = Counter(word for unit in units for word in unit.words)
     repeated = {word: count for word, count in counts.items() if count > 1}
     prose = [unit for unit in units if len(unit.words) >= _LEAST_WORDS and len(unit.text) <= _LONGEST]
+    short = [unit for unit in prose if len(unit.text) <= room]
+    prose = short or prose
     if not prose:
         return []
     return [max(prose, key=lambda unit: sum(repeated.get(word, 0) for word in unit.words) / len(unit.words) ** 0.5)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from longleaf.agents.attend import can_attend, reranked
 from longleaf.agents.call import call
 from longleaf.agents.evidence import ENOUGH, adopt, candidates, checked, quote, reading
 from longleaf.agents.examples import examples
@@ -25,6 +26,7 @@ _CANDIDATES = 24
 _EXTRACTED = 3
 _EXTRACT_TOKENS = 64
 _REASONED = 3
+_SENTENCE_TOKENS = 60
 _PASSAGE_TOKENS = 300
 """Tokens of a chunk by most models' count; chunks are cut by the embedder's."""
 
@@ -40,9 +42,12 @@ class Retrieve:
     def estimate(self, ask: Ask, deps: Deps) -> Estimate:
         around = sum(deps.engine.count(load(name).system + load(name).user + ask.question) for name in self.prompts)
         most = min(_EXTRACTED, ask.budget.passages)
+        rerank = ask.options.rerank and can_attend(deps)
         prompt = most * _PASSAGE_TOKENS + _REASONED * _PASSAGE_TOKENS // 2 + (most + 1) * around
+        if rerank:
+            prompt += _CANDIDATES * _SENTENCE_TOKENS
         return Estimate(
-            most + 1, prompt, most * _EXTRACT_TOKENS + ask.budget.answer_tokens, "none if search finds nothing"
+            most + 1 + rerank, prompt, most * _EXTRACT_TOKENS + ask.budget.answer_tokens, "none if search finds nothing"
         )
 
     def build(self, work: Work, checkpointer: Any) -> CompiledStateGraph[Any, Any, Any, Any]:
@@ -63,6 +68,13 @@ def _search(state: ReadState, work: Work) -> ReadState:
     ask = work.ask
     hits = work.deps.search.find(ask.question, ask.document_ids or None)
     found = candidates(hits, _CANDIDATES)
+    notes = list(state["notes"])
+    if ask.options.rerank and found:
+        if can_attend(work.deps):
+            spans = [SourceSpan(item["document_id"], item["start"], item["end"]) for item in found]
+            found = reranked(work, "rerank", spans)
+        else:
+            notes.append(f"not reranked: {work.deps.engine.card.name} gives no attention scores")
     passages = [
         PassageState(chunk_id=hit.chunk_id, document_id=hit.document_id, start=hit.span.start, end=hit.span.end)
         for hit in hits.passages[: ask.budget.passages]
@@ -71,6 +83,7 @@ def _search(state: ReadState, work: Work) -> ReadState:
         "passages": passages,
         "candidates": found,
         "found": any(item["confidence"] >= ENOUGH for item in found[:3]),
+        "notes": notes,
     }
 
 
@@ -106,7 +119,7 @@ def _extract(state: ReadState, work: Work) -> ReadState:
     notes = (
         [f"{lost} of {len(outcomes)} sentences the model gave as quotes are not in the text; dropped"] if lost else []
     )
-    return {"evidence": evidence, "notes": notes}
+    return {"evidence": evidence, "notes": state["notes"] + notes}
 
 
 def _reason(state: ReadState, work: Work) -> ReadState:

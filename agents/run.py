@@ -149,8 +149,9 @@ def _run(
             yield choice
         graph = reader(record.reader).build(work, checkpointer)
         before = graph.get_state(config)
-        if before.next or not before.values:  # else it was stopped after its last step, and is answered from there
-            yield from _events(graph, None if before.next else ReadState(notes=[]), config, work.deps)
+        # Not `next`: that is empty too where a node's writes were kept and the checkpoint after them was not.
+        if before.tasks or not before.values:  # else it was stopped after its last step, and is answered from there
+            yield from _events(graph, None if before.tasks else ReadState(notes=[]), config, work.deps)
         answer = _placed(record, work, answer_of(work, graph.get_state(config).values))
     except LongleafError as error:
         partial = None

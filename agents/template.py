@@ -36,7 +36,8 @@ class Slots:
     def fill(self, text: str) -> str:
         """`text` with its names and figures replaced."""
         held = names(text)
-        spans = held + [span for span in figures(text) if not any(span.overlaps(name) for name in held)]
+        plain = [span for span in figures(text) if text[span.start - 1 : span.start] != "#"]
+        spans = held + [span for span in plain if not any(span.overlaps(name) for name in held)]
         for span in sorted(spans, key=lambda span: -span.start):
             said = text[span.start : span.end]
             text = f"{text[: span.start]}{self._slot(said)}{text[span.end :]}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from longleaf.agents.call import OnToken, call
 from longleaf.agents.evidence import ENOUGH, weighed
-from longleaf.agents.lines import folded, split, support, units
+from longleaf.agents.lines import folded, split, support, units, words
 from longleaf.agents.notebook import answer_tokens
 from longleaf.agents.overwrite import WORTH
 from longleaf.agents.prompt import load
@@ -21,6 +21,7 @@ from longleaf.retrieval.text import Span
 
 _NAMED = 3
 _BEHIND = 3
+_LEAST_WORDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,8 @@ def statements(work: Work, wording: str, version: MemoryVersionRecord) -> Statem
     claims: list[ClaimState] = []
     lacking: list[str] = []
     for sentence in split(wording):
+        if len(words(sentence)) < _LEAST_WORDS:
+            continue  # a heading, or what the token limit left of a sentence
         spans: Sequence[SourceSpan] = written.get(folded(sentence)) or support(
             sentence, known, work.ask.question, deps.shelf, deps.search
         )
@@ -107,14 +110,14 @@ def statements(work: Work, wording: str, version: MemoryVersionRecord) -> Statem
 def summarised(work: Work, wording: str, version: MemoryVersionRecord, notes: Sequence[str]) -> ReadState:
     """The end of a state with a summary: every sentence that the memory's sources hold is a claim of its own.
 
-    Where they hold none of the wording, the memory's own lines are the summary.
+    Where they hold half of the wording or less, the memory's own lines are the summary.
     """
     told = statements(work, wording, version)
     found = [*notes, *told.notes]
-    if not told.claims:
+    if len(told.claims) <= len(told.unsupported):
         wording = "\n".join(line.text for line in sound(version))
         told = statements(work, wording, version)
-        found.append("the model's summary rests on nothing that was read; the memory's lines stand in its place")
+        found.append("half or more of the model's summary is in no source; the memory's lines stand in its place")
     best = [claim["evidence"][0] for claim in told.claims if claim["evidence"]]
     evidence = {(item["document_id"], item["start"]): item for item in reversed(best)}
     return {

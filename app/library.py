@@ -214,6 +214,7 @@ class Library:
             templates=read.templates,
             demonstrations=read.demonstrations,
             schema=read.memory_schema,
+            overwrite=read.overwrite,
         )
         chosen = tuple(self.get(document).id for document in documents)
         ask = Ask(question, chosen, reader or answer.reader, budget, options, answer.seed)

@@ -385,7 +385,8 @@ def calibration_page(calibration: Calibration, file: Path) -> RenderableType:
         table.add_row(str(head.layer), str(head.head), f"{head.first:.0%}", f"{head.reciprocal:.3f}")
     together = (
         f"together, on {calibration.items} other questions: the right sentence of {calibration.units:.0f} comes first "
-        f"for {calibration.accuracy:.0%}, among the first five for {calibration.top_five:.0%}"
+        f"for {calibration.accuracy:.0%} (by chance {1 / calibration.units:.0%}), among the first five for "
+        f"{calibration.top_five:.0%}"
     )
     spent = f"{calibration.tried} questions to choose by, {calibration.seconds:.0f} s; kept in {file}"
     return Group(table, _line(together), _line(spent))

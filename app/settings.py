@@ -72,6 +72,9 @@ class ReadSettings(_Section):
     rerank: bool = Field(False, description="Order what search found by the model's own attention.")
     templates: bool = Field(False, description="Reuse ways of thinking that answered earlier questions.")
     demonstrations: int = Field(0, ge=0, le=5, description="Examples the model makes for itself from the text.")
+    overwrite: Literal["guarded", "plain"] = Field(
+        "guarded", description="guarded: code checks and fills the memory; plain: the model's reply is the memory."
+    )
     memory_schema: str = Field("auto", description="Schema of a structured memory; auto chooses one by the question.")
 
 

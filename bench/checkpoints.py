@@ -29,6 +29,7 @@ from libraries import Place, add
 from report import shared_data, write
 
 from longleaf import Library
+from longleaf.agents.errors import CapabilityMissing
 from longleaf.agents.reader import Answer, Ask, Budget
 from longleaf.agents.registry import readers
 from longleaf.agents.run import start
@@ -131,7 +132,12 @@ def measured(run: Callable[[Place], None], library: Library, document_id: str) -
     file = library.folder.database_file
     seen: list[tuple[int, int]] = []
     delete = saver.delete_thread
-    saver.delete_thread = lambda thread: (seen.append(_written(file)), delete(thread))[1]
+
+    def counted(thread: str) -> None:
+        seen.append(_written(file))
+        delete(thread)
+
+    saver.delete_thread = counted
     before, began, processor = _size(file), time.perf_counter(), time.process_time()
     try:
         run(place)
@@ -243,7 +249,11 @@ def main() -> None:
             shutil.copytree(folder / "filled", folder / name)
             with _library(folder / name) as library:
                 run = empty(made) if name == "empty" else read(name, item.question, budget)
-                cost = measured(run, library, document_id)
+                try:
+                    cost = measured(run, library, document_id)
+                except CapabilityMissing as error:  # a scripted model has no attention to ask
+                    rows.append((f"{name}: not measured", str(error), "", ""))
+                    continue
             rows += _rows(name, made, cost)
             details[name] = {**asdict(cost), "parts": made}
             print("\n".join(" | ".join(row) for row in rows[-4:]), flush=True)

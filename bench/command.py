@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
-from items import CountTokens, Items
+from items import CountTokens, Item, Items
 from libraries import CachedEmbedder, Libraries
 from report import OUT, ROOT, keep, machine, shared_data
+from schedule import leave, load, planned, run
 from tables import costs, draw, grid, length_of, losses, unfinished
-from trials import BM25, Bench, Row, leave, load, planned, run
+from trials import BM25, Bench, Row
 
 from longleaf.agents.reader import Budget, Options
 from longleaf.agents.registry import readers
@@ -42,6 +45,7 @@ def arguments(about: str, tasks: Sequence[str], lengths: str, items: int) -> arg
     parser.add_argument("--prepare", help="fill part I of N of those libraries, as I/N, and read nothing")
     parser.add_argument("--budget", action="append", default=[], metavar="KEY=N", help="such as part_tokens=4096")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="such as gate=true")
+    parser.add_argument("--suffix", default="", help="words put behind every question, such as ' Answer in one word.'")
     parser.add_argument("--seed", type=int, default=0)
     return parser
 
@@ -50,14 +54,16 @@ def main(name: str, parser: argparse.ArgumentParser, summary: Callable[[Sequence
     """Run the bench that the command line asks for and write NAME.json, .md and .png; `summary` leads the text."""
     chosen = parser.parse_args()
     if chosen.merge:
-        rows = load(chosen.merge)
-    else:
+        publish(name, load(chosen.merge), summary)
+        return
+    try:
         rows = _run(name, chosen)
-        if chosen.prepare:
-            return
-    publish(name, rows, summary)
-    if not chosen.merge:
-        leave()
+        if not chosen.prepare:
+            publish(name, rows, summary)
+    except BaseException:  # noqa: BLE001 - printed here, because threads that read on would hold the process
+        traceback.print_exc()
+        leave(1)
+    leave(0)
 
 
 def publish(name: str, rows: Sequence[Row], summary: Callable[[Sequence[Row]], str]) -> None:
@@ -97,7 +103,12 @@ def _run(name: str, chosen: argparse.Namespace) -> list[Row]:
         return []
     engine = Gather(open_engine(model, models, device=chosen.device))
     budget = replace(Budget(), **{key: int(value) for key, value in _pairs(chosen.budget)})
-    bench = Bench(items.make, Libraries(engine, embedder, chosen.libraries), budget, _options(chosen.option))
+
+    def make(task: str, length: int, number: int) -> Item:
+        item = items.make(task, length, number)
+        return replace(item, question=item.question + chosen.suffix)
+
+    bench = Bench(make, Libraries(engine, embedder, chosen.libraries), budget, _options(chosen.option))
     out = chosen.out or OUT / f"{name}.jsonl"
     return run(trials, bench, out, parallel=chosen.parallel, seconds=chosen.seconds)
 
@@ -122,8 +133,10 @@ def _pairs(given: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _options(given: Sequence[str]) -> Options:
-    kinds = {field.name: type(field.default) for field in fields(Options)}
-    values = {key: value == "true" if kinds[key] is bool else kinds[key](value) for key, value in _pairs(given)}
+    kinds: dict[str, Any] = {field.name: type(field.default) for field in fields(Options)}
+    values: dict[str, Any] = {
+        key: value == "true" if kinds[key] is bool else kinds[key](value) for key, value in _pairs(given)
+    }
     return replace(Options(), **values)
 
 

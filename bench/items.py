@@ -101,13 +101,11 @@ class Items:
             # One paragraph of the filler around it, and at 0 the distractors too.
             paragraphs, kept = self._filler(200, number, self._prose()), sentences[: 1 if length == GOLD else None]
         else:
-            paragraphs, kept = (
-                self._filler(length - ROOM - sum(self._count(sentences)), number, self._prose()),
-                sentences,
-            )
+            room = length - ROOM - sum(self._count(sentences))
+            paragraphs, kept = self._filler(room, number, self._prose()), sentences
         depths = [((7 * number) % 20 + draw.random()) / 20, *(draw.random() for _ in kept[1:])]
         text, spans = plant("\n\n".join(paragraphs), kept, depths)
-        return Item(task, length, number, question, (gold,), text, spans[:1])
+        return Item(task, length, number, question, (gold,), text, tuple(spans[:1]))
 
     def _scattered(self, task: str, length: int, number: int, draw: random.Random) -> Item:
         questions = self._babi(task)

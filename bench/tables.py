@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,20 +141,23 @@ def draw(rows: Sequence[Row], file: Path, keys: Sequence[tuple[str, str]]) -> bo
     found = cells(rows)
     tasks = list(dict.fromkeys(task for task, _, _ in found))
     readers = list(dict.fromkeys(reader for _, reader, _ in found))
+    if not tasks:
+        return True
     figure, axes = pyplot.subplots(
         len(keys), len(tasks), figsize=(4.6 * len(tasks), 3.2 * len(keys)), squeeze=False, constrained_layout=True
     )
     for down, (key, label) in enumerate(keys):
         for across, task in enumerate(tasks):
             place = axes[down][across]
-            _curves(place, found, task, readers, lambda cell, key=key: mean(cell, key))
+            _curves(place, found, task, readers, partial(mean, key=key))
             place.set_title(task if down == 0 else "")
             place.set_ylabel(label if across == 0 else "")
             if key == "reading_seconds":
                 place.set_yscale("log")
             else:
                 place.set_ylim(-0.03, 1.03)
-    axes[0][-1].legend(fontsize=7)
+    if axes[0][-1].lines:
+        axes[0][-1].legend(fontsize=7)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=130)
     pyplot.close(figure)

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from longleaf.engine.errors import LongleafError
 
 Role = Literal["system", "user", "assistant"]
-StopReason = Literal["end", "stop", "length"]
+StopReason = Literal["end", "stop", "length", "loop"]
 GrammarKind = Literal["json", "choice", "regex", "span"]
 Head = tuple[int, int]
 """An attention head: layer and number within it, both from 0."""
@@ -141,7 +141,10 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A finished reply: the concatenation of its tokens, without the stop string."""
+    """A finished reply: the concatenation of its tokens, without the stop string.
+
+    Stop reason "loop": it said the same over and over, and was ended.
+    """
 
     request_id: str
     text: str

@@ -12,6 +12,7 @@ from longleaf.engine.detokenizer import Detokenizer
 from longleaf.engine.errors import LongleafError
 from longleaf.engine.grammar import Matcher
 from longleaf.engine.prompt import Prompt
+from longleaf.engine.repetition import runs_in_circles
 from longleaf.engine.sampling import Sampler
 from longleaf.engine.stops import StopScanner
 
@@ -90,6 +91,8 @@ class Row:
         shown = self._scanner.push(self._detokenizer.push(token))
         if self._scanner.matched is not None or whole or len(self._reply) >= self._limit:
             return [*self._show(shown), *self._end("end" if whole else "length")]
+        if self._matcher is None and runs_in_circles(self._reply):
+            return [*self._show(shown), *self._end("loop")]
         return self._show(shown)
 
     def _show(self, text: str) -> list[Event]:

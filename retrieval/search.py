@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log
 from typing import Protocol, TypeVar
 
@@ -218,10 +219,16 @@ def terms(question: str) -> list[str]:
 
 def stemmed(content: str) -> list[str]:
     """Words of `content`, lower case, English suffixes removed (Snowball)."""
+    return [_stem(word) for word in re.findall(r"\w+", content.lower())]
+
+
+@lru_cache(maxsize=65536)
+def _stem(word: str) -> str:
+    """Kept, because stemming in Python took more than half of the time a reader spent between two calls."""
     import snowballstemmer
 
-    stems: list[str] = snowballstemmer.stemmer("english").stemWords(re.findall(r"\w+", content.lower()))
-    return stems
+    stem: str = snowballstemmer.stemmer("english").stemWord(word)  # one each: it is not made for several threads
+    return stem
 
 
 def bm25(query: Sequence[str], documents: Sequence[Sequence[str]], k1: float = 1.2, b: float = 0.5) -> Scores:

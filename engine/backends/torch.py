@@ -166,7 +166,9 @@ class TorchEngine:
             )
         try:
             return self._scorer.score(question, context, stop)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
             full = f"{len(context)} units do not fit the GPU's memory beside {self._card.name}; score fewer at once"
         self._make_room()
         raise EngineFailed(full)
@@ -192,7 +194,9 @@ class TorchEngine:
             full = False
             try:
                 yield from self._answer(group)
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
                 full = True
             # Out here, so that the failed step's tensors, held by the exception, are gone.
             if full:
@@ -418,6 +422,14 @@ def _memory_for_batches(device: str) -> int:
         return 2 << 30
     free, _ = torch.cuda.mem_get_info(device)
     return int(free) // 3
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether a GPU was full. Where other processes fill it, cuBLAS and cuDNN say so in words of their own."""
+    told = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in told for words in ("ALLOC_FAILED", "out of memory", "mha_graph.execute", "mha_graph->execute")
+    )
 
 
 def _empty_device_cache() -> None:

@@ -34,6 +34,7 @@ FOLLOWUPS = [
     (KING, "and the queen?", "When was the queen crowned?"),
     (FARMERS, "what about the north?", "Was the king loved by the farmers of the north?"),
     (BOOT, "and /opt?", "What is /opt for?"),
+    (BOOT, "and in /opt?", "What is the /opt directory for?"),
     (BOOT, "what about the /opt directory?", "What is the /opt directory for?"),
     (AUTHOR, "And the second chapter?", "Who wrote the second chapter?"),
     (WARRANTY, "and for the charger?", "How long is the warranty for the charger?"),
@@ -206,6 +207,16 @@ def test_a_pronoun_may_reach_back_over_a_turn_that_names_nothing():
 def test_a_quote_names_what_a_poor_answer_does_not():
     turn = Past("What is the capital of Freedonia?", "it is stated there", ("The capital of Freedonia is Zubrow.",))
     assert resolve("How many people live there?", [turn]).text == "How many people live in Zubrow?"
+
+
+@pytest.mark.parametrize("quote", ["opt Configuration for /opt", "The Linux kernel never looks into /opt."])
+def test_what_a_question_names_itself_comes_before_what_its_answer_names(quote):
+    assert resolve("Who may write to it?", [Past("What is /opt for?", "x", (quote,))]).text == "Who may write to /opt?"
+
+
+def test_a_heading_names_nothing():
+    turn = Past("What is the third part about?", "x", ("General Configuration of Files",))
+    assert resolve("Who wrote it?", [turn]).text == "Who wrote the third part?"
 
 
 def test_a_pronoun_without_anyone_it_could_stand_for_stays():

@@ -334,3 +334,41 @@ def test_checkpoints_hold_no_text_of_documents(book):
 def test_questions_that_may_be_several_are_told_from_plain_ones():
     assert may_be_several(OUTER)
     assert not may_be_several("What is the notice period?")
+
+
+@pytest.mark.parametrize(
+    ("question", "reply", "filled"),
+    [
+        (
+            "Who is the wife of the man who founded Acme?",
+            "Carl Lund, who founded Acme",
+            "Who is the wife of Carl Lund?",
+        ),
+        ("Who is the wife of the man who founded Acme?", "Swedish", "Who is the wife of Swedish?"),
+        ("Who founded Acme and when did he die?", "in 1921", "When did Carl Lund die?"),
+    ],
+)
+def test_the_models_short_answer_counts_where_the_text_has_it(desk, question, reply, filled):
+    desk.add("Carl Lund, a Swedish baker, founded Acme in 1921. Carl Lund died in 1950. The wife of Carl Lund was Eva.")
+    working = desk.with_engine(model(hop={1: reply}))
+    working.ask(put(question))
+    assert [event.question for event in working.events if isinstance(event, Asking)][1] == filled
+
+
+@pytest.mark.parametrize(
+    ("question", "reply", "answered"),
+    [
+        ("When was Acme founded, and who founded it?", "Swedish", "1921"),
+        ("When was Acme founded, and who founded it?", "in 1921", "1921"),
+        ("How many bakers has Acme, and who founded Acme?", "Carl Lund", "14"),
+        ("Where was Acme founded, and who founded Acme?", "in May 1921", "Lutzen"),
+        ("Where was Acme founded, and who founded Acme?", "Lutzen", "Lutzen"),
+    ],
+)
+def test_a_short_answer_fits_the_form_of_its_question(desk, question, reply, answered):
+    desk.add(
+        "Acme is a Swedish bakery. Acme was founded by Carl Lund in May 1921 in Lutzen. Acme has 14 bakers.\n\n"
+        + "Wheat grew on the farm. " * 40
+    )
+    answer = desk.with_engine(model(hop={1: reply})).ask(put(question))
+    assert answer.claims[1].text == answered

@@ -38,6 +38,14 @@ def test_a_line_rests_on_the_whole_sentence_it_comes_from(held, line, sentence):
     assert held(line) == [sentence]
 
 
+def test_a_line_made_of_two_places_rests_on_neither(desk):
+    far = "The keeper of the lighthouse was Harriet Vane. " + "Rain fell on the sea. " * 40 + "He was a dangerous man."
+    document = desk.add(far)
+    known = units([SourceSpan(document.id, 0, len(far))], desk.deps.shelf)
+    line = "The keeper was Harriet Vane, and he was a very dangerous man indeed"
+    assert support(line, known, QUESTION, desk.deps.shelf, desk.deps.search) == ()
+
+
 def test_a_line_may_rest_on_two_sentences(held):
     assert held("The king was crowned in 1887. He was not loved by the farmers of the north.") == [
         "The king was crowned in 1887.",
@@ -66,3 +74,12 @@ def test_a_changed_fact_rests_on_nothing(held, line):
 def test_a_reply_is_split_into_lines_without_bullets_markup_and_repeats():
     reply = " First one. And a second.\n- **Third** one\n3) Fourth, of Mr. Smith\n\n* third one!\n---\n<text>fifth"
     assert split(reply) == ["First one.", "And a second.", "Third one", "Fourth, of Mr. Smith", "fifth"]
+
+
+def test_a_quotation_mark_without_its_partner_is_no_part_of_a_line():
+    assert split('It says so." And "he" left.\n"A whole quote."\n- "Cut off') == [
+        "It says so.",
+        'And "he" left.',
+        '"A whole quote."',
+        "Cut off",
+    ]

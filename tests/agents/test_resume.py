@@ -8,9 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import scripts
 
 from longleaf.agents.errors import RunEnded
-from longleaf.agents.reader import Answer, QuoteFound, Reading, Wording
+from longleaf.agents.reader import Answer, Ask, Budget, QuoteFound, Reading, Wording
 from longleaf.agents.registry import readers
 from longleaf.engine.backends.scripted import ScriptedEngine
 from longleaf.memory.errors import RunMissing
@@ -106,3 +107,35 @@ def test_what_was_done_is_not_done_again(desk):
     assert isinstance(answer, Answer)
     assert set(before) == {"extract"}
     assert [request.id for request in again.requests] == ["answer"]
+
+
+@pytest.mark.parametrize("saving", ["put", "put_writes"])
+def test_a_run_goes_on_wherever_between_two_saves_it_was_cut(desk, monkeypatch, saving):
+    """Every gap between a node's end, its writes and the checkpoint after them, one after the other."""
+    desk.add(scripts.BOOK)
+    ask = Ask(scripts.QUESTION, reader="memory", budget=Budget(part_tokens=120, memory_tokens=48))
+    working = desk.with_engine(ScriptedEngine(scripts.memory))
+    expected = working.ask(ask)
+    versions = [item.text for item in desk.deps.versions.list(expected.run_id)]
+    saved = getattr(desk.checkpointer, saving)
+
+    for at in range(50):
+        calls = iter(range(at))
+
+        def save(*arguments, calls=calls, **options):
+            if next(calls, None) is None:
+                raise RuntimeError("cut here")
+            return saved(*arguments, **options)
+
+        monkeypatch.setattr(desk.checkpointer, saving, save)
+        try:
+            working.ask(ask)
+        except RuntimeError as error:
+            assert "cut here" in str(error)  # noqa: PT017 - the last round raises nothing
+        else:
+            break
+        monkeypatch.setattr(desk.checkpointer, saving, saved)
+        answer = working.resume(desk.deps.runs.list()[0].id)
+        assert (answer.text, answer.claims, answer.coverage) == (expected.text, expected.claims, expected.coverage), at
+        assert [item.text for item in desk.deps.versions.list(answer.run_id)] == versions, at
+    assert at > 4

@@ -1,5 +1,6 @@
 """`retrieve`: what the model copies is checked, what it invents is dropped, and what is not there is not found."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -8,9 +9,10 @@ from hypothesis import strategies as st
 
 from longleaf.agents.errors import NothingToRead, QuestionEmpty, ReaderUnknown
 from longleaf.agents.prompt import hashes
-from longleaf.agents.reader import Ask, Budget, QuoteFound, Reading, Wording
+from longleaf.agents.reader import Ask, Budget, Options, QuoteFound, Reading, Wording
 from longleaf.agents.run import NOT_FOUND, from_json, to_json
 from longleaf.engine.backends.scripted import Failures, ScriptedEngine
+from longleaf.engine.contract import Scores, Usage
 from longleaf.engine.errors import EngineFailed
 from longleaf.memory.errors import DocumentMissing
 
@@ -339,3 +341,29 @@ def test_every_quote_is_the_documents_own_characters(desk, parts, asked, replies
     assert answer.found == bool(answer.quotes)
     spans = sorted((quote.document_id, quote.start, quote.end) for quote in answer.quotes)
     assert all(a[0] != b[0] or a[2] <= b[1] for a, b in pairwise(spans))
+
+
+def test_attention_reorders_what_search_found(book, monkeypatch):
+    """The sentence the question looks at most comes before one that search had just ahead of it."""
+    ask = Ask("Was the king crowned, and was the bridge built?", budget=Budget(quotes=2), reader="retrieve")
+    engine = model(attention=True)
+    plain = book.with_engine(engine).ask(ask)
+    first, second = (quote.text for quote in plain.quotes)
+    monkeypatch.setattr(
+        ScriptedEngine,
+        "score_context",
+        lambda self, question, units, stop=None: Scores(
+            tuple(9.0 if unit == second else 0.0 for unit in units), ((0, 0),), 9, Usage(1, 9)
+        ),
+    )
+    reranked = book.with_engine(engine).ask(replace(ask, options=Options(rerank=True)))
+
+    assert [quote.text for quote in reranked.quotes] == [second, first]
+    assert "rerank" in [step.node for step in book.deps.runs.steps(reranked.run_id)]
+    assert_verbatim(book, reranked)
+
+
+def test_a_model_without_attention_says_that_it_did_not_rerank(book):
+    answer = book.with_engine(model(copies=SENTENCE)).ask(Ask(QUESTION, options=Options(rerank=True)))
+    assert answer.found
+    assert any("not reranked" in note for note in answer.coverage.notes)

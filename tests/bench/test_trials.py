@@ -5,8 +5,9 @@ import pytest
 from baselines import cut, ranked
 from items import GOLD, Item
 from libraries import CachedEmbedder, Libraries
+from schedule import Forecast, load, planned, run
 from tables import cells, grid, length_of, losses, name_of
-from trials import Bench, Forecast, Trial, load, planned, run
+from trials import Bench, Trial
 
 from longleaf.engine.backends.scripted import ScriptedEngine
 from longleaf.engine.gather import Gather

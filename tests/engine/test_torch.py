@@ -179,7 +179,16 @@ def test_two_threads_share_an_engine(engine):
     assert results == [expected, expected]
 
 
-def test_out_of_memory_halves_the_batch(open_tiny, monkeypatch):
+@pytest.mark.parametrize(
+    "full",
+    [
+        torch.OutOfMemoryError("full"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("Expected mha_graph.execute(handle, variant_pack, workspace_ptr.get()).is_good() to be true"),
+    ],
+)
+def test_out_of_memory_halves_the_batch(open_tiny, monkeypatch, full):
+    """A GPU that other processes fill makes cuBLAS and cuDNN fail before PyTorch does."""
     expected = texts(open_tiny(), PROMPTS)
     engine = open_tiny()
     original = engine._step
@@ -188,12 +197,23 @@ def test_out_of_memory_halves_the_batch(open_tiny, monkeypatch):
     def step(batch):
         sizes.append(len(batch.rows))
         if len(batch.rows) > 1 and len(sizes) > 3:
-            raise torch.OutOfMemoryError("full")
+            raise full
         return original(batch)
 
     monkeypatch.setattr(engine, "_step", step)
     assert texts(engine, PROMPTS) == expected
     assert {4, 2, 1} <= set(sizes)
+
+
+def test_an_error_that_is_not_of_memory_is_raised(open_tiny, monkeypatch):
+    engine = open_tiny()
+
+    def broken(batch):
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(engine, "_step", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(engine.generate([ask("o", "hi")]))
 
 
 def test_out_of_memory_with_one_request_fails_it(open_tiny, monkeypatch):
@@ -206,6 +226,16 @@ def test_out_of_memory_with_one_request_fails_it(open_tiny, monkeypatch):
     failed = list(engine.generate([ask("o", "hi")]))[-1]
     assert isinstance(failed, Failed)
     assert "memory" in str(failed.error)
+
+
+def test_the_engine_ends_a_reply_that_runs_in_circles(open_tiny, monkeypatch):
+    engine = open_tiny()
+    word = engine._tokenizer("a", add_special_tokens=False).input_ids[-1]
+    monkeypatch.setattr(engine, "_step", lambda batch: [word] * len(batch.rows))
+    done = list(engine.generate([ask("x", "hi", max_tokens=200)]))[-1]
+    assert isinstance(done, Done)
+    assert done.stop_reason == "loop"
+    assert done.usage.generated_tokens < 40
 
 
 def test_closed_engine_fails_requests(open_tiny):
