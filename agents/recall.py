@@ -149,8 +149,9 @@ class Recall:
             return None
         about = claim.about or question
         verified = [item.text for item in claim.quotes if item.status == "verified"]
-        # Wording with a name or figure that no quote holds is not what was checked; the quote is.
-        text = quote.text if unsupported(claim.text, verified, about) else claim.text
+        # Wording with a name or figure that no quote holds is not what was checked; the quote is. So it is with the few
+        # words that answer a question on the way: out of their place they say nothing.
+        text = quote.text if claim.about or unsupported(claim.text, verified, about) else claim.text
         document = self.documents.get(quote.document_id)
         return FactRecord(
             id=uuid.uuid4().hex,

@@ -45,7 +45,7 @@ def test_killed_at_random_points_a_run_goes_on_to_the_same_answer(tmp_path, read
     outcomes = Counter(done.stdout.split())
     assert outcomes.total() == ROUNDS
     assert outcomes["went-on"] + outcomes["began"] >= ROUNDS // 2, outcomes  # most kills came while it read
-    assert outcomes["went-on"] >= 2, outcomes
+    assert outcomes["went-on"] >= 2 or reader == "direct", outcomes  # which makes one call, and has no step before it
 
 
 @pytest.mark.parametrize("kind", [Reading, QuoteFound, Wording])
