@@ -243,7 +243,9 @@ def forecast_line(forecast: Forecast) -> str:
 
 def readers_table(readers: Mapping[str, Reader]) -> Table:
     table = _table("reader", "reads", "how")
-    table.add_row("auto", "as the choice does", "chooses one of these by question and length, and says why; the default")
+    table.add_row(
+        "auto", "as the choice does", "chooses one of these by question and length, and says why; the default"
+    )
     for name, reader in readers.items():
         table.add_row(name, "everything" if reader.whole else "what it finds", _line(reader.about))
     return table
