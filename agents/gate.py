@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import cast
 
-from longleaf.agents.errors import RunStopped
+from longleaf.agents import attend
 from longleaf.agents.lines import units
 from longleaf.agents.part import Part
 from longleaf.agents.reader import Work
 from longleaf.agents.state import PassageState
-from longleaf.engine.contract import ScoresContext
-from longleaf.engine.errors import NotCalibrated, Stopped, WindowExceeded
-from longleaf.memory.records import SourceSpan, StepRecord
+from longleaf.engine.errors import NotCalibrated, WindowExceeded
+from longleaf.memory.records import SourceSpan
 
 LEAST_ATTENTION = 0.5
 """Least attention of a part's best sentence, relative to the best sentence that search knows."""
@@ -53,7 +50,7 @@ def judged(work: Work, made: Sequence[Part]) -> Gate:
     reference = PassageState(
         chunk_id=best.chunk_id, document_id=best.document_id, start=best.span.start, end=best.span.end
     )
-    attention = "scores_context" in work.deps.engine.card.capabilities
+    attention = attend.can_attend(work.deps)
     open_ones = tuple(part.ordinal for part in made if candidates.intersection(part.chunk_ids))
     return Gate(open_ones, reference, attention, "" if attention else _ALONE_NOTE)
 
@@ -67,31 +64,10 @@ def attended(work: Work, part: Part, reference: PassageState) -> bool | None:
     own = [unit.text for unit in units([SourceSpan(part.document_id, part.span.start, part.span.end)], shelf)]
     known = shelf.text(reference["document_id"]).characters[reference["start"] : reference["end"]]
     middle = len(own) // 2
-    engine = cast(ScoresContext, work.deps.engine)
+    asked = [*own[:middle], " ".join(known.split()), *own[middle:]]
     try:
-        scores = engine.score_context(
-            work.ask.question, [*own[:middle], " ".join(known.split()), *own[middle:]], stop=work.deps.stop.is_set
-        )
-    except Stopped as error:
-        raise RunStopped("The run was stopped.") from error
+        scores = attend.attended(work, "gate", work.ask.question, asked)
     except (NotCalibrated, WindowExceeded):
         return None
-    usage = scores.usage
-    work.deps.runs.step(
-        StepRecord(
-            run_id=work.run_id,
-            sequence=0,
-            node="gate",
-            chunk_ids=(),
-            attempt=1,
-            prompt_tokens=usage.prompt_tokens,
-            generated_tokens=0,
-            cached_tokens=usage.cached_tokens,
-            seconds=usage.seconds,
-            status="done",
-            error=None,
-            created_at=datetime.now(UTC),
-        )
-    )
-    others = [*scores.units[:middle], *scores.units[middle + 1 :]]
-    return max(others, default=0.0) >= LEAST_ATTENTION * scores.units[middle]
+    others = [*scores[:middle], *scores[middle + 1 :]]
+    return max(others, default=0.0) >= LEAST_ATTENTION * scores[middle]
