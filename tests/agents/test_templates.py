@@ -148,7 +148,7 @@ def model(pair, says="It is Zubrow"):
 
 def wheat(request):
     """A fair pair of a sentence about a farm, and of any other sentence its last word."""
-    sentence = request.messages[-1].content.split("\n\n")[0]
+    sentence = request.messages[-1].content.split("<text>\n")[1].split("\n</text>")[0]
     return f" What is said last? Answer: {sentence.split()[-1].strip('.')}\n"
 
 
