@@ -34,7 +34,7 @@ from longleaf.agents.reader import Answer, Ask, Budget
 from longleaf.agents.registry import readers
 from longleaf.agents.run import start
 from longleaf.engine.backends.scripted import ScriptedEngine
-from longleaf.engine.contract import Event, Message, ModelCard, Request, complete
+from longleaf.engine.contract import Event, Message, ModelCard, Request, Scores, complete
 from longleaf.memory.records import RunRecord, StepRecord
 from longleaf.retrieval.embedding import HashedWords
 
@@ -72,6 +72,11 @@ class Timed:
             if event is None:
                 return
             yield event
+
+    def score_context(self, question: str, context: Sequence[str], *, stop: Callable[[], bool] | None = None) -> Scores:
+        self.calls += 1
+        with self._inside_it():
+            return self._engine.score_context(question, context, stop=stop)
 
     @contextmanager
     def _inside_it(self) -> Iterator[None]:
@@ -126,7 +131,7 @@ def reply(request: Request) -> str:
 
 def measured(run: Callable[[Place], None], library: Library, document_id: str) -> Cost:
     """What a run over the library's document costs."""
-    engine = Timed(ScriptedEngine(reply))
+    engine = Timed(ScriptedEngine(reply, attention=True))
     place = Place(library, document_id, engine)
     saver = place.checkpointer
     file = library.folder.database_file
@@ -262,7 +267,7 @@ def main() -> None:
 
 def _library(folder: Path) -> Library:
     library = Library.open(folder)
-    library.__dict__.update(engine=ScriptedEngine(reply), embedder=HashedWords())
+    library.__dict__.update(engine=ScriptedEngine(reply, attention=True), embedder=HashedWords())
     return library
 
 
