@@ -19,7 +19,7 @@ import numpy as np
 from longleaf.agents.mention import FUNCTION_WORDS
 from longleaf.agents.period import Period, period
 from longleaf.agents.reader import Answer, Claim, Quote, Recalled
-from longleaf.agents.support import unsupported
+from longleaf.agents.support import circular, unsupported
 from longleaf.memory.consistency import reconcile_facts
 from longleaf.memory.documents import Documents
 from longleaf.memory.errors import DocumentMissing, FactUnsupported
@@ -151,7 +151,8 @@ class Recall:
         verified = [item.text for item in claim.quotes if item.status == "verified"]
         # Wording with a name or figure that no quote holds is not what was checked; the quote is. So it is with the few
         # words that answer a question on the way: out of their place they say nothing.
-        text = quote.text if claim.about or unsupported(claim.text, verified, about) else claim.text
+        poor = claim.about or circular(claim.text) or unsupported(claim.text, verified, about)
+        text = quote.text if poor else claim.text
         document = self.documents.get(quote.document_id)
         return FactRecord(
             id=uuid.uuid4().hex,

@@ -42,7 +42,7 @@ from longleaf.agents.reader import (
 from longleaf.agents.registry import reader
 from longleaf.agents.router import AUTO, resolve
 from longleaf.agents.state import EvidenceState, ReadState
-from longleaf.agents.support import unrelated, unsupported
+from longleaf.agents.support import circular, unrelated, unsupported
 from longleaf.agents.template import learn
 from longleaf.engine.contract import Usage
 from longleaf.engine.errors import LongleafError
@@ -284,6 +284,8 @@ def _coverage(
     words = unsupported(text, [item.text for item in quotes], work.ask.question) if quotes else []
     if words:
         notes.append(f"the wording holds what its quotes do not: {', '.join(words)}")
+    elif quotes and circular(text):
+        notes.append("the model's wording runs in circles; its quotes are what to trust")
     elif quotes and unrelated(text, [item.text for item in quotes]):
         notes.append(f"the wording has no word in common with its quotes: {text}")
     read = sum(part.end - part.start for part in parts if part.how == "read")

@@ -36,3 +36,9 @@ def unrelated(wording: str, quotes: Sequence[str]) -> bool:
     held = set(re.findall(r"\w+", " ".join(quotes).casefold()))
     words = [word for word in re.findall(r"\w+", wording.casefold()) if len(word) >= 4 or word.isdigit()]
     return bool(words) and held.isdisjoint(words)
+
+
+def circular(wording: str) -> bool:
+    """Whether `wording` ends in the same words five times over, as a small model's may."""
+    words = re.findall(r"\w+", wording.casefold())
+    return any(words[-5 * period :] == words[-period:] * 5 for period in range(1, len(words) // 5 + 1))

@@ -159,6 +159,8 @@ class Printer:
         for line in recalled_lines(answer.recalled):
             self._out.print(line)
         self._out.print()
+        if answer.partial:
+            self._out.print(_line("note: partial: from what was read so far", style="yellow"))
         for note in answer.coverage.notes:
             self._out.print(_line(f"note: {note}", style="yellow"))
         self._out.print(_line(_costs(answer), style="dim"))

@@ -8,7 +8,7 @@ import pytest
 
 from longleaf.agents.prompt import hashes, load
 from longleaf.agents.registry import reader, readers
-from longleaf.agents.support import unrelated, unsupported
+from longleaf.agents.support import circular, unrelated, unsupported
 
 OWN = {"question", "asked", "words", "sentences", "count", "fields", "shape", "steps"}
 """Slots that the asker or the reader fills, not a document."""
@@ -97,3 +97,18 @@ def test_a_name_of_the_question_is_not_new():
 )
 def test_a_wording_without_a_word_of_its_quotes_is_unrelated(wording, expected):
     assert unrelated(wording, ["The capital is Zubrow since 1887."]) is expected
+
+
+@pytest.mark.parametrize(
+    ("wording", "expected"),
+    [
+        ("The directory is /var" + "/opt" * 12, True),
+        ("It is so. " * 5, True),
+        ("It is so. " * 4 + "And that is all.", False),
+        ("Zubrow", False),
+        ("", False),
+        ("A very, very, very old town", False),
+    ],
+)
+def test_a_wording_that_ends_in_the_same_words_is_circular(wording, expected):
+    assert circular(wording) is expected

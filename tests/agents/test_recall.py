@@ -74,6 +74,13 @@ def test_wording_that_no_quote_holds_is_not_what_is_kept(recall, ask):
     assert fact.text == SENTENCE
 
 
+def test_wording_that_runs_in_circles_is_named_and_its_quote_is_kept(recall, ask):
+    answer = ask(says_="The capital is" + " Zubrow" * 8)
+    (fact,) = recall.facts.list()
+    assert fact.text == SENTENCE
+    assert any("runs in circles" in note for note in answer.coverage.notes)
+
+
 def test_nothing_found_partial_or_unverified_leaves_no_fact(recall, ask, book):
     ask("Who invented jazz trumpets?")
     assert recall.facts.list() == []
