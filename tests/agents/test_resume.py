@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from longleaf.memory.errors import RunMissing
 BOOK = "The capital of Freedonia is Zubrow. It lies on the river Lutz.\n\n" + "Wheat grew on the farm. " * 40
 QUESTION = "What is the capital of Freedonia?"
 ROUNDS = 30
+READERS = sorted(readers())
 
 
 def engine(delay=0.0):
@@ -28,18 +30,24 @@ def engine(delay=0.0):
     )
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
-@pytest.mark.parametrize("reader", sorted(set(readers()) - {"auto"}))
-def test_killed_at_random_points_a_run_goes_on_to_the_same_answer(tmp_path, reader):
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """What each reader's rounds came to, by its name. They take most of a minute each: two run side by side."""
     script = Path(__file__).with_name("killed_reader.py")
 
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), str(ROUNDS), "20261122", reader],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    def rounds(reader):
+        folder = str(tmp_path_factory.mktemp(reader))
+        command = [sys.executable, str(script), folder, str(ROUNDS), "20261122", reader]
+        return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+
+    with ThreadPoolExecutor(2) as pool:
+        yield {reader: pool.submit(rounds, reader) for reader in READERS}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+@pytest.mark.parametrize("reader", READERS)
+def test_killed_at_random_points_a_run_goes_on_to_the_same_answer(killed, reader):
+    done = killed[reader].result()
 
     assert done.returncode == 0, done.stderr
     outcomes = Counter(done.stdout.split())
