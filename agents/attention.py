@@ -15,13 +15,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from longleaf.agents.attend import attended, flat, refuse_unless_it_attends, reranked
-from longleaf.agents.call import call
-from longleaf.agents.evidence import ENOUGH, quote, reading
+from longleaf.agents.evidence import enough, quote, reading
 from longleaf.agents.part import Part, fingerprint, parts, same
-from longleaf.agents.prompt import load
-from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Wording, Work
+from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Work
+from longleaf.agents.reason import reasoned
 from longleaf.agents.state import EvidenceState, ReadState
-from longleaf.engine.contract import Request, Sampling
 from longleaf.memory.records import SourceSpan
 from longleaf.retrieval.sentence import sentences, trimmed
 from longleaf.retrieval.shelf import Shelf
@@ -142,7 +140,7 @@ def _choose(state: AttentionState, work: Work) -> ReadState:
     if not spans:
         return {"found": False}
     evidence = [EvidenceState(**{**item, "by": "model"}) for item in reranked(work, "choose", spans)]
-    found = any(item["confidence"] >= ENOUGH for item in evidence[:_REASONED])
+    found = enough(evidence)
     evidence = evidence[: work.ask.budget.quotes]
     if found:
         for item in evidence:
@@ -151,16 +149,4 @@ def _choose(state: AttentionState, work: Work) -> ReadState:
 
 
 def _reason(state: AttentionState, work: Work) -> ReadState:
-    from langgraph.config import get_stream_writer
-
-    emit = get_stream_writer()
-    ask = work.ask
-    prompt = load("reason")
-    request = Request(
-        "answer",
-        prompt.messages(quotes=reading(state["evidence"][:_REASONED], work.deps.shelf), question=ask.question),
-        Sampling(max_tokens=ask.budget.answer_tokens, stop=("\n\n",), seed=ask.seed),
-        prompt.prefix,
-    )
-    replies = call(work, "reason", [request], on_token=lambda _, piece: emit(Wording(piece)))
-    return {"wording": replies["answer"].text.strip()}
+    return {"wording": reasoned(work, reading(state["evidence"][:_REASONED], work.deps.shelf))}

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from longleaf.agents import reason
 from longleaf.agents.bridge import answer_in
 from longleaf.agents.call import call_each
 from longleaf.agents.digest import said
-from longleaf.agents.evidence import ENOUGH, MODEL_BONUS, candidates, quote, reading, weighed
+from longleaf.agents.evidence import ENOUGH, MODEL_BONUS, candidates, enough, quote, reading, weighed
 from longleaf.agents.inquiry import answered_share, by_form, of_reply
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Asking, Deps, Estimate, QuoteFound, Reading, Wording, Work
@@ -162,7 +163,7 @@ def _search(state: ClarifyState, work: Work) -> ClarifyState:
     root = _branch(-1, 0, ask.question, found, True)
     root["score"], root["sure"] = _standing([root], 0, work)
     evidence = weighed(work, ask.question, _spans([root]), ask.budget.quotes)
-    return {**begun, "branches": [root], "evidence": evidence, "found": _enough(evidence)}
+    return {**begun, "branches": [root], "evidence": evidence, "found": enough(evidence)}
 
 
 def _raise(state: ClarifyState, work: Work) -> ClarifyState:
@@ -274,7 +275,7 @@ def _ground(state: ClarifyState, work: Work) -> ClarifyState:
         "level": level,
         "passages": passages,
         "evidence": evidence,
-        "found": _enough(evidence),
+        "found": enough(evidence),
         "unheard": state["unheard"] + len(failures),
     }
 
@@ -288,7 +289,7 @@ def _reason(state: ClarifyState, work: Work) -> ReadState:
     branches = state["branches"]
     notes = [*state["notes"], *_notes(state)]
     pool = weighed(work, ask.question, _spans(branches), len(branches) * _QUOTES)
-    if not _enough(pool):
+    if not enough(pool):
         return {"found": False, "evidence": [], "claims": [], "notes": notes}
     by_model = [one for branch in branches for one in branch["evidence"] if one["by"] == "model"]
     for item in pool:
@@ -301,14 +302,9 @@ def _reason(state: ClarifyState, work: Work) -> ReadState:
     beside = [one for branch in branches[1:] for one in branch["evidence"]]
     for found in dict.fromkeys(quote(item, deps.shelf) for item in [*shown, *beside]):
         emit(QuoteFound(found))
-    prompt = load("reason")
-    request = Request(
-        "answer",
-        prompt.messages(quotes=reading(shown[:_REASONED], deps.shelf), question=ask.question),
-        Sampling(max_tokens=ask.budget.answer_tokens, stop=("\n\n",), seed=ask.seed),
-        prompt.prefix,
+    wording = said(
+        work, "reason", reason.asked(work, reading(shown[:_REASONED], deps.shelf)), lambda piece: emit(Wording(piece))
     )
-    wording = said(work, "reason", request, lambda piece: emit(Wording(piece)))
     claims = []
     for branch in branches[1:]:
         if branch["evidence"]:
@@ -368,10 +364,6 @@ def _standing(branches: Sequence[BranchState], place: int, work: Work) -> tuple[
     strongest = evidence[0]["confidence"] if evidence else 0.0
     share = answered_share(work.ask.question, _text(_pool(steps), work.deps.shelf))
     return round(strongest + share, 3), strongest >= SURE and share == 1.0
-
-
-def _enough(evidence: Sequence[EvidenceState]) -> bool:
-    return any(item["confidence"] >= ENOUGH for item in evidence[:3])
 
 
 def _spans(branches: Sequence[BranchState]) -> list[SourceSpan]:

@@ -26,6 +26,11 @@ def confidence(sentence: Sentence) -> float:
     return max(0.0, min(1.0, 0.7 * sentence.similarity + 0.3 * sentence.coverage))
 
 
+def enough(evidence: Sequence[EvidenceState], first: int = 3) -> bool:
+    """Whether one of the first of these, best first, speaks to the question strongly enough to look for an answer."""
+    return any(item["confidence"] >= ENOUGH for item in evidence[:first])
+
+
 def candidates(hits: Hits, limit: int) -> list[EvidenceState]:
     """The best sentences of a search. They are the document's own characters, so they are verified as they stand."""
     return [

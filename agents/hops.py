@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from longleaf.agents.bridge import able_first, answer_in, elsewhere, left_over, new_names
 from longleaf.agents.call import call
 from longleaf.agents.decompose import REFERENCE, Plan, by_form, may_be_several, of_reply
-from longleaf.agents.evidence import ENOUGH, adopt, candidates, checked, quote, reading
+from longleaf.agents.evidence import adopt, candidates, checked, enough, quote, reading
 from longleaf.agents.prompt import load
-from longleaf.agents.reader import Ask, Asking, Deps, Estimate, QuoteFound, Reading, Wording, Work
+from longleaf.agents.reader import Ask, Asking, Deps, Estimate, QuoteFound, Reading, Work
+from longleaf.agents.reason import reasoned
 from longleaf.agents.state import ClaimState, EvidenceState, PassageState, ReadState
 from longleaf.engine.contract import Grammar, Request, Sampling
 from longleaf.retrieval.search import Hits
@@ -129,10 +130,10 @@ def _search(state: HopsState, work: Work) -> HopsState:
         get_stream_writer()(Asking(query if state["kind"] == "names" else asked, at + 1))
     hits = deps.search.find(query, ask.document_ids or None)
     found = _sentences(hits, deps.shelf)
-    if at and not _enough(found):  # an answer before it may be wrong: the question itself is then the better guide
+    if at and not enough(found):  # an answer before it may be wrong: the question itself is then the better guide
         hits = deps.search.find(_whole(state, work), ask.document_ids or None)
         found = _sentences(hits, deps.shelf)
-    enough = _enough(found)
+    held = enough(found)
     passages = [
         PassageState(chunk_id=hit.chunk_id, document_id=hit.document_id, start=hit.span.start, end=hit.span.end)
         for hit in hits.passages[: ask.budget.passages]
@@ -142,7 +143,7 @@ def _search(state: HopsState, work: Work) -> HopsState:
         "passages": state["passages"] + [passage for passage in passages if passage["chunk_id"] not in known],
         "in_hand": passages,
         "candidates": found,
-        "hops": _with(state["hops"], at, found=enough),
+        "hops": _with(state["hops"], at, found=held),
     }
 
 
@@ -235,23 +236,13 @@ def _answer(state: HopsState, work: Work) -> HopsState:
 
 
 def _reason(state: HopsState, work: Work) -> HopsState:
-    from langgraph.config import get_stream_writer
-
-    emit = get_stream_writer()
     deps, ask = work.deps, work.ask
     evidence = merged([hop["evidence"] for hop in state["hops"]])
     claims = _claims(state, work)
     steps = "\n".join(f"{claim['about']} {claim['text']}" for claim in claims)
-    prompt = load("reason")
     quotes = reading(evidence[:_REASONED], deps.shelf)
-    request = Request(
-        "answer",
-        prompt.messages(quotes=f"{quotes}\n\n{steps}".strip(), question=ask.question),
-        Sampling(max_tokens=ask.budget.answer_tokens, stop=("\n\n",), seed=ask.seed),
-        prompt.prefix,
-    )
-    replies = call(work, "reason", [request], on_token=lambda _, piece: emit(Wording(piece)))
-    return {"evidence": evidence[: ask.budget.quotes], "claims": claims, "wording": replies["answer"].text.strip()}
+    wording = reasoned(work, f"{quotes}\n\n{steps}".strip())
+    return {"evidence": evidence[: ask.budget.quotes], "claims": claims, "wording": wording}
 
 
 def merged(hops: Sequence[Sequence[EvidenceState]]) -> list[EvidenceState]:
@@ -316,10 +307,6 @@ def _whole(state: HopsState, work: Work) -> str:
 
 def _sentences(hits: Hits, shelf: Shelf) -> list[EvidenceState]:
     return [item for item in candidates(hits, _CANDIDATES) if not _is_heading(item, shelf)]
-
-
-def _enough(found: Sequence[EvidenceState]) -> bool:
-    return any(item["confidence"] >= ENOUGH for item in found[:3])
 
 
 def _words(item: EvidenceState | None, shelf: Shelf) -> str:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from longleaf.agents.attend import can_attend, reranked
 from longleaf.agents.call import call
-from longleaf.agents.evidence import ENOUGH, adopt, candidates, checked, quote, reading
+from longleaf.agents.evidence import adopt, candidates, checked, enough, quote, reading
 from longleaf.agents.examples import examples
 from longleaf.agents.prompt import load
-from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Wording, Work
+from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Work
+from longleaf.agents.reason import reasoned
 from longleaf.agents.state import PassageState, ReadState
 from longleaf.engine.contract import Request, Sampling
 from longleaf.memory.records import SourceSpan
@@ -82,7 +83,7 @@ def _search(state: ReadState, work: Work) -> ReadState:
     return {
         "passages": passages,
         "candidates": found,
-        "found": any(item["confidence"] >= ENOUGH for item in found[:3]),
+        "found": enough(found),
         "notes": notes,
     }
 
@@ -123,18 +124,6 @@ def _extract(state: ReadState, work: Work) -> ReadState:
 
 
 def _reason(state: ReadState, work: Work) -> ReadState:
-    from langgraph.config import get_stream_writer
-
-    emit = get_stream_writer()
-    deps, ask = work.deps, work.ask
-    prompt = load("reason")
     read = [SourceSpan(item["document_id"], item["start"], item["end"]) for item in state["passages"][:_EXTRACTED]]
-    quotes, notes = examples(work, reading(state["evidence"][:_REASONED], deps.shelf), read)
-    request = Request(
-        "answer",
-        prompt.messages(quotes=quotes, question=ask.question),
-        Sampling(max_tokens=ask.budget.answer_tokens, stop=("\n\n",), seed=ask.seed),
-        prompt.prefix,
-    )
-    replies = call(work, "reason", [request], on_token=lambda _, piece: emit(Wording(piece)))
-    return {"wording": replies["answer"].text.strip(), "notes": state["notes"] + notes}
+    quotes, notes = examples(work, reading(state["evidence"][:_REASONED], work.deps.shelf), read)
+    return {"wording": reasoned(work, quotes), "notes": state["notes"] + notes}

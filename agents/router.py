@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from longleaf.agents.attend import can_attend
 from longleaf.agents.kind import Asked, asked
 from longleaf.agents.part import chosen_documents
 from longleaf.agents.reader import Ask, Deps
@@ -55,7 +56,7 @@ class Length:
 def resolve(ask: Ask, deps: Deps) -> Choice:
     """The reader for this question, of those that are registered. Raises `DocumentMissing`."""
     known = readers()
-    capable = "scores_context" in deps.engine.card.capabilities
+    capable = can_attend(deps)
     kind = Asked("summary", "is a task of summary") if ask.options.task == "summary" else asked(ask.question)
     return choose(kind, _length(ask, deps), capable, known)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from longleaf.agents.call import call
 from longleaf.agents.entries import Entry, edited, entries
-from longleaf.agents.evidence import ENOUGH, quote, reading, weighed
+from longleaf.agents.evidence import enough, quote, reading, weighed
 from longleaf.agents.form import (
     EDITS,
     GENERATED,
@@ -223,7 +223,7 @@ def _claims(work: Work, held: Sequence[Entry], summary: bool) -> list[ClaimState
 
 
 def _speaks(evidence: Sequence[EvidenceState], summary: bool) -> bool:
-    return bool(evidence) if summary else any(item["confidence"] >= ENOUGH for item in evidence[:3])
+    return bool(evidence) if summary else enough(evidence)
 
 
 def _notes(state: StructuredState) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
-from longleaf.agents import digest, parley
+from longleaf.agents import digest, parley, reason
 from longleaf.agents.call import call_each
 from longleaf.agents.evidence import ENOUGH, quote, reading
 from longleaf.agents.finding import NOTED, Finding, best, copied, evidence, judged, packed, spread, unpacked
@@ -317,12 +317,7 @@ def _lead(state: TeamState, work: Work, made: Sequence[Part]) -> ReadState:
         seen.pop()
     if len(seen) < len(shown):
         told.append(f"the leader's window holds {len(seen)} of {len(shown)} quotes; the weaker ones were not before it")
-    request = Request(
-        "answer",
-        prompt.messages(quotes=reading(seen, deps.shelf), question=ask.question),
-        Sampling(max_tokens=ask.budget.answer_tokens, stop=("\n\n",), seed=ask.seed),
-        prompt.prefix,
-    )
+    request = reason.asked(work, reading(seen, deps.shelf))
     wording = digest.said(work, "lead", request, lambda piece: emit(Wording(piece)))
     return {"evidence": shown, "wording": wording, "notes": [*notes, *told]}
 

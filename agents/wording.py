@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longleaf.agents.call import OnToken, call
-from longleaf.agents.evidence import ENOUGH, weighed
+from longleaf.agents.evidence import enough, weighed
 from longleaf.agents.lines import folded, split, support, units, words
 from longleaf.agents.notebook import answer_tokens
 from longleaf.agents.overwrite import WORTH
@@ -41,17 +41,12 @@ class Statements:
         return [f"{len(self.unsupported)} sentences of the summary are in no source of the memory: {named}{more}"]
 
 
-def enough(evidence: Sequence[EvidenceState]) -> bool:
-    """Whether evidence speaks to the question strongly enough for an answer to be looked for."""
-    return any(item["confidence"] >= ENOUGH for item in evidence)
-
-
 def telling(evidence: Sequence[EvidenceState]) -> list[EvidenceState]:
     """The evidence that an answer may rest on: none where none speaks to the question strongly enough.
 
     What the model chose stays beside it with half the strength: it may be the step to the answer.
     """
-    if not enough(evidence):
+    if not enough(evidence, len(evidence)):
         return []
     return [item for item in evidence if item["confidence"] >= (WORTH / 2 if item["by"] == "model" else WORTH)]
 
