@@ -66,6 +66,11 @@ def remembered(work: Work) -> list[EvidenceState]:
     return found
 
 
+def has_words(reply: str) -> bool:
+    """Whether a reply has a word in it: a model that finds nothing to quote closes the quotation at once."""
+    return any(character.isalnum() for character in reply)
+
+
 def checked(reply: str, passage: PassageState, others: Sequence[PassageState], shelf: Shelf) -> Checked:
     """Check what the model copied from one passage, against that passage and then against the others."""
     return check(reply, [_source(passage, shelf)], [_source(other, shelf) for other in others])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from longleaf.agents.evidence import MODEL_BONUS, confidence, whole_sentences
+from longleaf.agents.evidence import MODEL_BONUS, confidence, has_words, whole_sentences
 from longleaf.agents.part import Part
 from longleaf.agents.reader import Chooser, Work
 from longleaf.agents.state import EvidenceState
@@ -54,7 +54,7 @@ def unpacked(row: Sequence[int]) -> Finding:
 
 def copied(reply: str, part: Part, shelf: Shelf) -> list[Span] | None:
     """The whole sentences of its part that a member copied; None where what it gave is not there."""
-    if not any(character.isalnum() for character in reply):
+    if not has_words(reply):
         return []
     text = shelf.text(part.document_id)
     outcome = check(reply, [Source(part.document_id, text, part.span)])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from longleaf.agents.bridge import able_first, answer_in, elsewhere, left_over, new_names
 from longleaf.agents.call import call
 from longleaf.agents.decompose import REFERENCE, Plan, by_form, may_be_several, of_reply
-from longleaf.agents.evidence import adopt, candidates, checked, enough, quote, reading
+from longleaf.agents.evidence import adopt, candidates, checked, enough, has_words, quote, reading
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Asking, Deps, Estimate, QuoteFound, Reading, Work
 from longleaf.agents.reason import reasoned
@@ -171,10 +171,8 @@ def _extract(state: HopsState, work: Work) -> HopsState:
         )
     chunks = {request.id: (passage["chunk_id"],) for request, passage in zip(requests, passages, strict=True)}
     replies = call(work, "extract", requests, chunks)
-    outcomes = [
-        checked(replies[request.id].text, passage, state["passages"], deps.shelf)
-        for request, passage in zip(requests, passages, strict=True)
-    ]
+    told = [(replies[request.id].text, passage) for request, passage in zip(requests, passages, strict=True)]
+    outcomes = [checked(reply, passage, state["passages"], deps.shelf) for reply, passage in told if has_words(reply)]
     evidence = [item for item in adopt(outcomes, state["candidates"], deps.shelf) if not _is_heading(item, deps.shelf)]
     if state["kind"] == "names":
         evidence = elsewhere(evidence, state["hops"][0]["evidence"] if at else (), deps.shelf)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from longleaf.agents.attend import can_attend, reranked
 from longleaf.agents.call import call
-from longleaf.agents.evidence import adopt, candidates, checked, enough, quote, reading
+from longleaf.agents.evidence import adopt, candidates, checked, enough, has_words, quote, reading
 from longleaf.agents.examples import examples
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Work
@@ -109,10 +109,8 @@ def _extract(state: ReadState, work: Work) -> ReadState:
         )
     chunks = {f"passage-{place}": (passage["chunk_id"],) for place, passage in enumerate(passages)}
     replies = call(work, "extract", requests, chunks)
-    outcomes = [
-        checked(replies[f"passage-{place}"].text, passage, state["passages"], deps.shelf)
-        for place, passage in enumerate(passages)
-    ]
+    told = [(replies[f"passage-{place}"].text, passage) for place, passage in enumerate(passages)]
+    outcomes = [checked(reply, passage, state["passages"], deps.shelf) for reply, passage in told if has_words(reply)]
     evidence = adopt(outcomes, state["candidates"], deps.shelf)[: ask.budget.quotes]
     for item in evidence:
         emit(QuoteFound(quote(item, deps.shelf)))

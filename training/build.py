@@ -1,0 +1,54 @@
+"""Writes the training examples.
+
+    python training/build.py --out training/out/examples.jsonl.xz
+    python training/build.py --scale 0.01 --show 5      # a small mix, and five examples of each task on the screen
+
+What overlaps an evaluation set is left out, and how much that was is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from collections import Counter
+from pathlib import Path
+
+from example import Example, write
+from mix import examples
+from overlap import Evaluation, without
+from sources import read
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shared = Path(os.environ.get("LONGLEAF_SHARED", ROOT.parent / "shared"))
+    parser.add_argument("--data", type=Path, default=shared / "data")
+    parser.add_argument("--out", type=Path, default=ROOT / "training" / "out" / "examples.jsonl.xz")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--show", type=int, default=0, help="print so many examples of each task")
+    chosen = parser.parse_args()
+    pool, dropped = without(read(chosen.data), Evaluation.read(chosen.data))
+    print("left out, for they overlap an evaluation set:", dict(dropped))
+    made = list(examples(pool, chosen.seed, chosen.scale))
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    write(made, chosen.out)
+    digest = hashlib.sha256(chosen.out.read_bytes()).hexdigest()
+    print(f"{len(made)} examples in {chosen.out}, sha256 {digest}")
+    for task, count in Counter(item.task for item in made).most_common():
+        print(f"  {count:6d} {task}")
+    for task in dict.fromkeys(item.task for item in made):
+        for item in [item for item in made if item.task == task][: chosen.show]:
+            show(item)
+
+
+def show(item: Example) -> None:
+    """Print an example for reading."""
+    print(f"\n=== {item.task} ({item.source})\n--- {item.system}\n{item.user}\n--- {item.prefix}|{item.reply}")
+
+
+if __name__ == "__main__":
+    main()
