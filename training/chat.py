@@ -47,6 +47,7 @@ def answered(model: Any, tokenizer: Any, asked: Sequence[str], rows: int = 48, t
     """What the model answers to each, greedily, as examples without a system part of ours."""
     made: list[Example] = []
     tokenizer.padding_side = "left"
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     for first in range(0, len(asked), rows):
         batch = asked[first : first + rows]
         texts = [
