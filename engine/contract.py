@@ -24,8 +24,9 @@ Head = tuple[int, int]
 class ModelCard:
     """What a reader may know of a model.
 
-    `window` counts tokens, prompt and reply together. `tokenizer` is a fingerprint: token counts and cached
-    KV of two models may be mixed only where it is equal.
+    `window` counts tokens, prompt and reply together. `tokenizer` is a fingerprint: token counts of two models may
+    be mixed only where it is equal. `weights` is one too, of the model's files and its adapter: cached KV of two
+    models may be mixed only where both are equal. It is empty where the weights are not here.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ModelCard:
     tokenizer: str
     dtype: str
     capabilities: frozenset[str] = frozenset()
+    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)
