@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from longleaf.agents.denial import denied
 from longleaf.agents.reader import Quote, Work
 from longleaf.agents.state import EvidenceState, PassageState
 from longleaf.memory.records import SourceSpan
@@ -68,7 +69,18 @@ def remembered(work: Work) -> list[EvidenceState]:
 
 def checked(reply: str, passage: PassageState, others: Sequence[PassageState], shelf: Shelf) -> Checked:
     """Check what the model copied from one passage, against that passage and then against the others."""
+    if denied(reply):
+        return Checked("missing")
     return check(reply, [_source(passage, shelf)], [_source(other, shelf) for other in others])
+
+
+def invented(replies: Sequence[str], outcomes: Sequence[Checked]) -> list[str]:
+    """A note on the quotes that are in no passage; a reply that says so itself gave none."""
+    lost = sum(
+        outcome.status == "missing" and not denied(reply) for reply, outcome in zip(replies, outcomes, strict=True)
+    )
+    told = f"{lost} of {len(outcomes)} sentences the model gave as quotes are not in the text; dropped"
+    return [told] if lost else []
 
 
 def adopt(found: Iterable[Checked], known: Sequence[EvidenceState], shelf: Shelf) -> list[EvidenceState]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from longleaf.agents.denial import denied
 from longleaf.agents.evidence import MODEL_BONUS, confidence, whole_sentences
 from longleaf.agents.part import Part
 from longleaf.agents.reader import Chooser, Work
@@ -54,7 +55,7 @@ def unpacked(row: Sequence[int]) -> Finding:
 
 def copied(reply: str, part: Part, shelf: Shelf) -> list[Span] | None:
     """The whole sentences of its part that a member copied; None where what it gave is not there."""
-    if not any(character.isalnum() for character in reply):
+    if denied(reply) or not any(character.isalnum() for character in reply):
         return []
     text = shelf.text(part.document_id)
     outcome = check(reply, [Source(part.document_id, text, part.span)])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from longleaf.agents.bridge import able_first, answer_in, elsewhere, left_over, new_names
 from longleaf.agents.call import call
 from longleaf.agents.decompose import REFERENCE, Plan, by_form, may_be_several, of_reply
-from longleaf.agents.evidence import adopt, candidates, checked, enough, quote, reading
+from longleaf.agents.evidence import adopt, candidates, checked, enough, invented, quote, reading
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Asking, Deps, Estimate, QuoteFound, Reading, Work
 from longleaf.agents.reason import reasoned
@@ -189,10 +189,7 @@ def _extract(state: HopsState, work: Work) -> HopsState:
     for item in evidence:
         if _key(item) not in shown:
             emit(QuoteFound(quote(item, deps.shelf)))
-    lost = sum(outcome.status == "missing" for outcome in outcomes)
-    notes = (
-        [f"{lost} of {len(outcomes)} sentences the model gave as quotes are not in the text; dropped"] if lost else []
-    )
+    notes = invented([replies[request.id].text for request in requests], outcomes)
     return {"hops": _with(state["hops"], at, evidence=evidence), "notes": state["notes"] + notes}
 
 

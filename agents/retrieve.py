@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from longleaf.agents.attend import can_attend, reranked
 from longleaf.agents.call import call
-from longleaf.agents.evidence import adopt, candidates, checked, enough, quote, reading
+from longleaf.agents.evidence import adopt, candidates, checked, enough, invented, quote, reading
 from longleaf.agents.examples import examples
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Work
@@ -116,10 +116,7 @@ def _extract(state: ReadState, work: Work) -> ReadState:
     evidence = adopt(outcomes, state["candidates"], deps.shelf)[: ask.budget.quotes]
     for item in evidence:
         emit(QuoteFound(quote(item, deps.shelf)))
-    lost = sum(outcome.status == "missing" for outcome in outcomes)
-    notes = (
-        [f"{lost} of {len(outcomes)} sentences the model gave as quotes are not in the text; dropped"] if lost else []
-    )
+    notes = invented([replies[request.id].text for request in requests], outcomes)
     return {"evidence": evidence, "notes": state["notes"] + notes}
 
 

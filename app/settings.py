@@ -79,6 +79,9 @@ class ReadSettings(_Section):
     overwrite: Literal["guarded", "plain"] = Field(
         "guarded", description="guarded: code checks and fills the memory; plain: the model's reply is the memory."
     )
+    copy_spans: bool = Field(
+        False, description="Hold the answer's wording to words that stand together in the quotes, or to a refusal."
+    )
     memory_schema: str = Field("auto", description="Schema of a structured memory; auto chooses one by the question.")
 
 

@@ -57,6 +57,7 @@ class Grammar:
 
     kind: GrammarKind
     source: str
+    otherwise: tuple[str, ...] = ()
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any]) -> Grammar:
@@ -79,12 +80,13 @@ class Grammar:
         return cls("regex", pattern)
 
     @classmethod
-    def span(cls, text: str) -> Grammar:
+    def span(cls, text: str, otherwise: Sequence[str] = ()) -> Grammar:
         """A piece of `text`, character for character, from the start of one word to the end of another.
 
-        Only `max_tokens` bounds its length; a span cut there is still a piece of the text.
+        Only `max_tokens` bounds its length; a span cut there is still a piece of the text. `otherwise` are replies
+        that are allowed beside a span, such as a sentence that says there is none.
         """
-        return cls("span", text)
+        return cls("span", text, tuple(otherwise))
 
 
 @dataclass(frozen=True, slots=True)
