@@ -303,7 +303,10 @@ def _reason(state: ClarifyState, work: Work) -> ReadState:
     for found in dict.fromkeys(quote(item, deps.shelf) for item in [*shown, *beside]):
         emit(QuoteFound(found))
     wording = said(
-        work, "reason", reason.asked(work, reading(shown[:_REASONED], deps.shelf)), lambda piece: emit(Wording(piece))
+        work,
+        "reason",
+        reason.asked(work, quotes=reading(shown[:_REASONED], deps.shelf)),
+        lambda piece: emit(Wording(piece)),
     )
     claims = []
     for branch in branches[1:]:

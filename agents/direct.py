@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from longleaf.agents.call import call
+from longleaf.agents.denial import denied
 from longleaf.agents.evidence import candidates, quote
 from longleaf.agents.examples import examples
 from longleaf.agents.part import chosen_documents
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Wording, Work
+from longleaf.agents.reason import asked
 from longleaf.agents.state import ReadState
-from longleaf.engine.contract import Request, Sampling
 from longleaf.engine.errors import WindowExceeded
 from longleaf.memory.records import SourceSpan
 
@@ -63,18 +64,12 @@ def _read(work: Work) -> ReadState:
 
     emit = get_stream_writer()
     deps, ask = work.deps, work.ask
-    prompt = load("direct")
     document, chunk_ids = _document(ask, deps)
     tokens = deps.engine.count(document)
     _refuse_if_too_long(tokens, ask, deps)
     emit(Reading(1, 1, tokens))
     shown, notes = _with_examples(document, work)
-    request = Request(
-        "answer",
-        prompt.messages(document=shown, question=ask.question),
-        Sampling(max_tokens=ask.budget.answer_tokens, stop=("\n\n",), seed=ask.seed),
-        prompt.prefix,
-    )
+    request = asked(work, "direct", document=shown)
     replies = call(work, "read", [request], {"answer": chunk_ids}, lambda _, piece: emit(Wording(piece)))
     return {"wording": replies["answer"].text.strip(), "notes": notes}
 
@@ -105,7 +100,8 @@ def _support(state: ReadState, work: Work) -> ReadState:
 
     emit = get_stream_writer()
     ask = work.ask
-    hits = work.deps.search.find(f"{ask.question} {state['wording']}", ask.document_ids or None)
+    said = "" if denied(state["wording"]) else state["wording"]
+    hits = work.deps.search.find(f"{ask.question} {said}".strip(), ask.document_ids or None)
     evidence = candidates(hits, ask.budget.quotes)
     for item in evidence:
         emit(QuoteFound(quote(item, work.deps.shelf)))

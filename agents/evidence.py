@@ -66,14 +66,16 @@ def remembered(work: Work) -> list[EvidenceState]:
     return found
 
 
-def has_words(reply: str) -> bool:
-    """Whether a reply has a word in it: a model that finds nothing to quote closes the quotation at once."""
-    return any(character.isalnum() for character in reply)
-
-
 def checked(reply: str, passage: PassageState, others: Sequence[PassageState], shelf: Shelf) -> Checked:
     """Check what the model copied from one passage, against that passage and then against the others."""
     return check(reply, [_source(passage, shelf)], [_source(other, shelf) for other in others])
+
+
+def invented(outcomes: Sequence[Checked]) -> list[str]:
+    """A note on the quotes that are in no passage."""
+    lost = sum(outcome.status == "missing" for outcome in outcomes)
+    told = f"{lost} of {len(outcomes)} sentences the model gave as quotes are not in the text; dropped"
+    return [told] if lost else []
 
 
 def adopt(found: Iterable[Checked], known: Sequence[EvidenceState], shelf: Shelf) -> list[EvidenceState]:

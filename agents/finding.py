@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from longleaf.agents.evidence import MODEL_BONUS, confidence, has_words, whole_sentences
+from longleaf.agents.denial import quotes_nothing
+from longleaf.agents.evidence import MODEL_BONUS, confidence, whole_sentences
 from longleaf.agents.part import Part
 from longleaf.agents.reader import Chooser, Work
 from longleaf.agents.state import EvidenceState
@@ -54,7 +55,7 @@ def unpacked(row: Sequence[int]) -> Finding:
 
 def copied(reply: str, part: Part, shelf: Shelf) -> list[Span] | None:
     """The whole sentences of its part that a member copied; None where what it gave is not there."""
-    if not has_words(reply):
+    if quotes_nothing(reply):
         return []
     text = shelf.text(part.document_id)
     outcome = check(reply, [Source(part.document_id, text, part.span)])

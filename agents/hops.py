@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from longleaf.agents.bridge import able_first, answer_in, elsewhere, left_over, new_names
 from longleaf.agents.call import call
 from longleaf.agents.decompose import REFERENCE, Plan, by_form, may_be_several, of_reply
-from longleaf.agents.evidence import adopt, candidates, checked, enough, has_words, quote, reading
+from longleaf.agents.denial import quotes_nothing
+from longleaf.agents.evidence import adopt, candidates, checked, enough, invented, quote, reading
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Asking, Deps, Estimate, QuoteFound, Reading, Work
 from longleaf.agents.reason import reasoned
@@ -172,7 +173,9 @@ def _extract(state: HopsState, work: Work) -> HopsState:
     chunks = {request.id: (passage["chunk_id"],) for request, passage in zip(requests, passages, strict=True)}
     replies = call(work, "extract", requests, chunks)
     told = [(replies[request.id].text, passage) for request, passage in zip(requests, passages, strict=True)]
-    outcomes = [checked(reply, passage, state["passages"], deps.shelf) for reply, passage in told if has_words(reply)]
+    outcomes = [
+        checked(reply, passage, state["passages"], deps.shelf) for reply, passage in told if not quotes_nothing(reply)
+    ]
     evidence = [item for item in adopt(outcomes, state["candidates"], deps.shelf) if not _is_heading(item, deps.shelf)]
     if state["kind"] == "names":
         evidence = elsewhere(evidence, state["hops"][0]["evidence"] if at else (), deps.shelf)
@@ -187,10 +190,7 @@ def _extract(state: HopsState, work: Work) -> HopsState:
     for item in evidence:
         if _key(item) not in shown:
             emit(QuoteFound(quote(item, deps.shelf)))
-    lost = sum(outcome.status == "missing" for outcome in outcomes)
-    notes = (
-        [f"{lost} of {len(outcomes)} sentences the model gave as quotes are not in the text; dropped"] if lost else []
-    )
+    notes = invented(outcomes)
     return {"hops": _with(state["hops"], at, evidence=evidence), "notes": state["notes"] + notes}
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from longleaf.agents.denial import denied
 from longleaf.agents.support import unsupported
 from longleaf.memory.records import SourceSpan
 from longleaf.retrieval.quote import Source, check
@@ -59,12 +60,12 @@ class Unit:
 
 
 def split(reply: str) -> list[str]:
-    """The lines of a reply, a sentence each, without bullets, markup and repeats."""
+    """The lines of a reply, a sentence each, without bullets, markup and repeats, and without a denial."""
     lines: list[str] = []
     for raw in reply.splitlines():
         line = " ".join(_MARKUP.sub("", _BULLET.sub("", raw)).split())
         lines += [_unquoted(line[span.start : span.end].strip()) for span in sentences(line, Span(0, len(line)))]
-    told = [line for line in lines if any(character.isalnum() for character in line)]
+    told = [line for line in lines if any(character.isalnum() for character in line) and not denied(line)]
     kept: dict[str, str] = {}
     for line in told:
         kept.setdefault(folded(line), line)

@@ -7,6 +7,7 @@ from typing import TypedDict
 
 from longleaf.agents.call import call_each
 from longleaf.agents.conflict import answer_span, camps, says
+from longleaf.agents.denial import denied
 from longleaf.agents.evidence import ENOUGH
 from longleaf.agents.finding import Finding, evidence, packed, passage, unpacked
 from longleaf.agents.inquiry import answered_share
@@ -79,7 +80,7 @@ def sides(work: Work, made: Sequence[Part], found: Sequence[Finding]) -> list[Si
     for request, (_, item) in zip(requests, asked, strict=True):
         document = shelf.text(made[item.ordinal].document_id)
         reply = replies[request.id].text if request.id in replies else ""
-        if (span := answer_span(document, item.span, question, reply)) is not None:
+        if not denied(reply) and (span := answer_span(document, item.span, question, reply)) is not None:
             told.append(SideState(finding=packed(item), start=span.start, end=span.end))
     return told
 

@@ -55,6 +55,7 @@ class Options:
     `provisional_every` asks for a provisional answer after every so many parts; 0 for none. `rerank` orders what
     search found by the model's own attention. `templates` reuses ways of thinking from earlier questions,
     `demonstrations` is how many examples the model makes for itself. `schema` names the memory's form.
+    `copy_spans` holds the wording of an answer to words that stand together in what it is made from.
     `overwrite` "plain" lets the model's reply alone be the next memory, as in MemAgent; "guarded" lets code keep and
     add checked lines within the budget.
     """
@@ -68,6 +69,7 @@ class Options:
     demonstrations: int = 0
     schema: str = "auto"
     overwrite: Overwrite = "guarded"
+    copy_spans: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,8 @@ class Recalled:
 class Answer:
     """What a reader gives.
 
-    Where `found` is false the document does not answer the question: `text` says so and `claims` is empty. A `partial`
+    Where `found` is false the document does not answer the question: `text` says so and `claims` is empty;
+    `closest` are then the quotes that the model read before it said so, where it was asked. A `partial`
     answer rests on what was read before an error ended the run, or is provisional: the run is not done. `why` is the
     router's reason for its choice of reader. `recalled` is what was known before, `read_as` the question where it was
     not read as it was asked, `conversation` the id of its conversation.
@@ -182,6 +185,7 @@ class Answer:
     recalled: tuple[Recalled, ...] = ()
     read_as: str = ""
     conversation: str = ""
+    closest: tuple[Quote, ...] = ()
 
     @property
     def quotes(self) -> tuple[Quote, ...]:

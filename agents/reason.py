@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from longleaf.agents.call import call
+from longleaf.agents.denial import NOT_IN_TEXT
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Wording, Work
-from longleaf.engine.contract import Request, Sampling
+from longleaf.engine.contract import Grammar, Request, Sampling
 
 
-def asked(work: Work, quotes: str) -> Request:
-    """The request for an answer from `quotes`, of one paragraph."""
-    prompt = load("reason")
+def asked(work: Work, prompt_name: str = "reason", request_id: str = "answer", **slots: str) -> Request:
+    """The request for an answer of one paragraph, from the text that fills the prompt's slots.
+
+    With the option `copy_spans`, the reply is held to words that stand together in that text, or to `NOT_IN_TEXT`,
+    where the engine can hold it.
+    """
+    prompt = load(prompt_name)
+    held = work.ask.options.copy_spans and "grammar" in work.deps.engine.card.capabilities
+    grammar = Grammar.span("\n\n".join(slots.values()), otherwise=(NOT_IN_TEXT,)) if held else None
     return Request(
-        "answer",
-        prompt.messages(quotes=quotes, question=work.ask.question),
-        Sampling(max_tokens=work.ask.budget.answer_tokens, stop=("\n\n",), seed=work.ask.seed),
+        request_id,
+        prompt.messages(question=work.ask.question, **slots),
+        Sampling(max_tokens=work.ask.budget.answer_tokens, stop=("\n\n",), seed=work.ask.seed, grammar=grammar),
         prompt.prefix,
     )
 
@@ -24,5 +31,6 @@ def reasoned(work: Work, quotes: str) -> str:
     from langgraph.config import get_stream_writer
 
     emit = get_stream_writer()
-    replies = call(work, "reason", [asked(work, quotes)], on_token=lambda _, piece: emit(Wording(piece)))
+    request = asked(work, quotes=quotes)
+    replies = call(work, "reason", [request], on_token=lambda _, piece: emit(Wording(piece)))
     return replies["answer"].text.strip()

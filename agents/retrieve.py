@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from longleaf.agents.attend import can_attend, reranked
 from longleaf.agents.call import call
-from longleaf.agents.evidence import adopt, candidates, checked, enough, has_words, quote, reading
+from longleaf.agents.denial import quotes_nothing
+from longleaf.agents.evidence import adopt, candidates, checked, enough, invented, quote, reading
 from longleaf.agents.examples import examples
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Work
@@ -110,14 +111,13 @@ def _extract(state: ReadState, work: Work) -> ReadState:
     chunks = {f"passage-{place}": (passage["chunk_id"],) for place, passage in enumerate(passages)}
     replies = call(work, "extract", requests, chunks)
     told = [(replies[f"passage-{place}"].text, passage) for place, passage in enumerate(passages)]
-    outcomes = [checked(reply, passage, state["passages"], deps.shelf) for reply, passage in told if has_words(reply)]
+    outcomes = [
+        checked(reply, passage, state["passages"], deps.shelf) for reply, passage in told if not quotes_nothing(reply)
+    ]
     evidence = adopt(outcomes, state["candidates"], deps.shelf)[: ask.budget.quotes]
     for item in evidence:
         emit(QuoteFound(quote(item, deps.shelf)))
-    lost = sum(outcome.status == "missing" for outcome in outcomes)
-    notes = (
-        [f"{lost} of {len(outcomes)} sentences the model gave as quotes are not in the text; dropped"] if lost else []
-    )
+    notes = invented(outcomes)
     return {"evidence": evidence, "notes": state["notes"] + notes}
 
 

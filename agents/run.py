@@ -19,6 +19,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, cast
 
 from longleaf.agents.coverage import covered
+from longleaf.agents.denial import denied
 from longleaf.agents.errors import NothingToRead, QuestionEmpty, RunEnded, RunStopped
 from longleaf.agents.evidence import quote, remembered
 from longleaf.agents.examples import prompts
@@ -242,6 +243,8 @@ def answer_of(work: Work, state: dict[str, Any], *, partial: bool = False) -> An
     wording = state.get("wording", "") if found else ""
     if partial and not evidence:
         evidence = remembered(work)
+    if ask.options.task == "answer" and denied(state.get("wording", "")):
+        return _denial(work, state, evidence, steps, partial=partial)
     claims = [
         Claim(
             claim["text"],
@@ -264,6 +267,31 @@ def answer_of(work: Work, state: dict[str, Any], *, partial: bool = False) -> An
         usage=_usage(steps),
         run_id=work.run_id,
         partial=partial,
+    )
+
+
+def _denial(
+    work: Work,
+    state: dict[str, Any],
+    evidence: Sequence[EvidenceState],
+    steps: Sequence[StepRecord],
+    *,
+    partial: bool,
+) -> Answer:
+    """The answer where the model read the text and said that it does not hold one."""
+    closest = tuple(quote(item, work.deps.shelf) for item in evidence)
+    coverage = _coverage(work, state, NOT_FOUND, (), steps)
+    said = f'the model read the text it was given and said: "{state["wording"]}"'
+    return Answer(
+        text=NOT_FOUND,
+        claims=(),
+        found=False,
+        reader=work.ask.reader,
+        coverage=replace(coverage, notes=(said, *coverage.notes)),
+        usage=_usage(steps),
+        run_id=work.run_id,
+        partial=partial,
+        closest=closest,
     )
 
 
@@ -344,6 +372,7 @@ def from_json(plain: dict[str, Any]) -> Answer:
         recalled=tuple(Recalled(**item) for item in plain.get("recalled", ())),
         read_as=plain.get("read_as", ""),
         conversation=plain.get("conversation", ""),
+        closest=tuple(Quote(**item) for item in plain.get("closest", ())),
     )
 
 

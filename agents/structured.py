@@ -30,6 +30,7 @@ from longleaf.agents.form import (
 from longleaf.agents.part import Part, chosen_documents, fingerprint, fits, parts, same
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Deps, Estimate, MemoryChanged, QuoteFound, Reading, Wording, Work
+from longleaf.agents.reason import asked
 from longleaf.agents.state import ClaimState, EvidenceState, ReadState
 from longleaf.engine.contract import Grammar, Request, Sampling
 from longleaf.memory.records import SourceSpan
@@ -180,12 +181,8 @@ def _answer(state: StructuredState, work: Work) -> StructuredState:
         return {"found": False, "evidence": [], "notes": notes}
     for item in evidence:
         emit(QuoteFound(quote(item, deps.shelf)))
-    prompt = load("structured_summary" if summary else "structured_answer")
-    request = Request(
-        "answer",
-        prompt.messages(memory=memory.text, quotes=reading(evidence[:_REASONED], deps.shelf), question=ask.question),
-        Sampling(max_tokens=ask.budget.answer_tokens, stop=("\n\n",), seed=ask.seed),
-    )
+    quotes = reading(evidence[:_REASONED], deps.shelf)
+    request = asked(work, "structured_summary" if summary else "structured_answer", memory=memory.text, quotes=quotes)
     replies = call(work, "answer", [request], on_token=lambda _, piece: emit(Wording(piece)))
     return {
         "found": True,

@@ -317,7 +317,7 @@ def _lead(state: TeamState, work: Work, made: Sequence[Part]) -> ReadState:
         seen.pop()
     if len(seen) < len(shown):
         told.append(f"the leader's window holds {len(seen)} of {len(shown)} quotes; the weaker ones were not before it")
-    request = reason.asked(work, reading(seen, deps.shelf))
+    request = reason.asked(work, quotes=reading(seen, deps.shelf))
     wording = digest.said(work, "lead", request, lambda piece: emit(Wording(piece)))
     return {"evidence": shown, "wording": wording, "notes": [*notes, *told]}
 

@@ -12,6 +12,7 @@ from longleaf.agents.notebook import answer_tokens
 from longleaf.agents.overwrite import WORTH
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Work
+from longleaf.agents.reason import asked
 from longleaf.agents.state import ClaimState, EvidenceState, ReadState
 from longleaf.engine.contract import Request, Sampling
 from longleaf.memory.records import MemoryLine, MemoryVersionRecord, SourceSpan
@@ -70,14 +71,12 @@ def worded(
     work: Work, node: str, request_id: str, prompt_name: str, on_token: OnToken | None = None, **slots: str
 ) -> str:
     """One call of the model for an answer or a summary."""
-    prompt = load(prompt_name)
-    summary = work.ask.options.task == "summary"
-    request = Request(
-        request_id,
-        prompt.messages(question=work.ask.question, **slots),
-        Sampling(max_tokens=answer_tokens(work.ask), stop=() if summary else ("\n\n",), seed=work.ask.seed),
-        prompt.prefix,
-    )
+    if work.ask.options.task == "summary":
+        prompt = load(prompt_name)
+        sampling = Sampling(max_tokens=answer_tokens(work.ask), seed=work.ask.seed)
+        request = Request(request_id, prompt.messages(question=work.ask.question, **slots), sampling, prompt.prefix)
+    else:
+        request = asked(work, prompt_name, request_id, **slots)
     return call(work, node, [request], on_token=on_token)[request_id].text.strip()
 
 

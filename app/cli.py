@@ -426,7 +426,8 @@ def models_list(as_json: JsonOption = False, library: LibraryOption = None, sett
     with _library(library, settings, quiet=True) as opened:
         installed, known = opened.models.list(), opened.models.known()
     if as_json:
-        typer.echo(json.dumps([{"name": model.name, "kind": model.kind} for model in installed], indent=2))
+        names = ("name", "kind", "default", "source", "fault")
+        typer.echo(json.dumps([{name: getattr(model, name) for name in names} for model in installed], indent=2))
     else:
         show(models_table(installed, known))
 
@@ -484,6 +485,7 @@ def models_calibrate(
             opened.models,
             dtype=model.dtype,
             device=model.device,
+            adapter=model.adapter if name is None else None,
             questions=read_pages(questions) if questions else None,
             on_progress=lambda line: None if as_json else typer.echo(line, err=True),
         )

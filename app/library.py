@@ -190,6 +190,7 @@ class Library(Parts):
             demonstrations=read.demonstrations,
             schema=read.memory_schema,
             overwrite=read.overwrite,
+            copy_spans=read.copy_spans,
         )
         chosen = tuple(self.get(document).id for document in documents)
         ask = Ask(question, chosen, reader or answer.reader, budget, options, answer.seed)

@@ -57,6 +57,7 @@ class Parts:
         engine = open_engine(
             model.name,
             self.models,
+            adapter=model.adapter,
             base_url=model.base_url,
             api_key=model.api_key.get_secret_value() if model.api_key else None,
             window=model.window,

@@ -142,7 +142,7 @@ class Printer:
         """Print what comes after the wording: quotes with pages, coverage, usage."""
         if not self._streamed:
             self._out.print(_line(answer.text))
-        several = len({quote.document_id for quote in answer.quotes}) > 1
+        several = len({quote.document_id for quote in (*answer.quotes, *answer.closest)}) > 1
         number = 0
         for claim in answer.claims:
             if claim.about:
@@ -150,10 +150,11 @@ class Printer:
                 self._out.print(_line(f"{claim.about} {claim.text}".strip(), style="bold"))
             for quote in claim.quotes:
                 number += 1
-                self._out.print()
-                self._out.print(self._head(number, quote, several))
-                body = _line(" ".join(quote.text.split()), style="italic" if self._out.is_terminal else "")
-                self._out.print(Padding(body, (0, 0, 0, 4)))
+                self._quote(number, quote, several)
+        if answer.closest:
+            self._out.print(_line("\nWhat came closest:"))
+        for number, quote in enumerate(answer.closest, 1):
+            self._quote(number, quote, several)
         if answer.recalled:
             self._out.print()
         for line in recalled_lines(answer.recalled):
@@ -164,6 +165,12 @@ class Printer:
         for note in answer.coverage.notes:
             self._out.print(_line(f"note: {note}", style="yellow"))
         self._out.print(_line(_costs(answer), style="dim"))
+
+    def _quote(self, number: int, quote: Quote, several: bool) -> None:
+        self._out.print()
+        self._out.print(self._head(number, quote, several))
+        body = _line(" ".join(quote.text.split()), style="italic" if self._out.is_terminal else "")
+        self._out.print(Padding(body, (0, 0, 0, 4)))
 
     def _head(self, number: int, quote: Quote, several: bool) -> Line:
         self._look_up(quote.document_id)
@@ -371,7 +378,7 @@ def models_table(installed: Sequence[InstalledModel], known: Sequence[CatalogEnt
         table.add_row(
             _line(model.name + (" (default)" if model.default else "")),
             model.kind,
-            "yes",
+            _line(f"damaged: {model.fault}") if model.fault else "yes",
             f"{model.size / 1e6:.0f}",
             model.licence or "not stated",
             _line(model.source),
@@ -379,7 +386,9 @@ def models_table(installed: Sequence[InstalledModel], known: Sequence[CatalogEnt
     here = {model.name for model in installed}
     for entry in known:
         if entry.name not in here:
-            table.add_row(entry.name, entry.kind, "no", "", entry.licence, f"longleaf models get {entry.name}")
+            name = entry.name + (" (default)" if entry.default else "")
+            made = f"{entry.base} + adapter: " if entry.base else ""
+            table.add_row(name, entry.kind, "no", "", entry.licence, f"{made}longleaf models get {entry.name}")
     return table
 
 

@@ -11,11 +11,12 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from longleaf.engine.catalog import DEFAULT_READER
 from longleaf.errors import SettingsInvalid
 
 
@@ -25,8 +26,11 @@ class _Section(BaseModel):
 
 class ModelSettings(_Section):
     name: str = Field(
-        "smollm2-135m-instruct",
+        DEFAULT_READER,
         description="A name from `longleaf models list`, a folder, a GGUF file, a hub id, or a server's model.",
+    )
+    adapter: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+        None, description="A folder with a LoRA adapter as peft saves it, to be merged into a model that runs here."
     )
     base_url: str | None = Field(None, description="An OpenAI-compatible server, such as http://127.0.0.1:8000/v1.")
     api_key: SecretStr | None = Field(None, description="Key for that server. Better kept in LONGLEAF_MODEL__API_KEY.")
@@ -74,6 +78,9 @@ class ReadSettings(_Section):
     demonstrations: int = Field(0, ge=0, le=5, description="Examples the model makes for itself from the text.")
     overwrite: Literal["guarded", "plain"] = Field(
         "guarded", description="guarded: code checks and fills the memory; plain: the model's reply is the memory."
+    )
+    copy_spans: bool = Field(
+        False, description="Hold the answer's wording to words that stand together in the quotes, or to a refusal."
     )
     memory_schema: str = Field("auto", description="Schema of a structured memory; auto chooses one by the question.")
 

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from items import CountTokens, Item, Items
+from items import Item, Items, counter
 from libraries import CachedEmbedder, Libraries
 from report import OUT, ROOT, keep, machine, shared_data
 from schedule import leave, load, planned, run
@@ -88,7 +88,7 @@ def _run(name: str, chosen: argparse.Namespace) -> list[Row]:
     tasks, names = chosen.tasks.split(","), chosen.readers.split(",")
     lengths = [length_of(length) for length in chosen.lengths.split(",")]
     models = ModelStore(chosen.models)
-    embedder = CachedEmbedder(_embedder(chosen.embedder or models.default("embedder"), models, chosen.device))
+    embedder = CachedEmbedder(open_embedder(chosen.embedder or models.default("embedder"), models, chosen.device))
     model = chosen.model or models.default("reader")
     items = Items(shared_data(), counter(models.get(models.default("reader"))), chosen.seed)
     count = min([chosen.items, *(size for task in tasks if (size := items.size(task)) is not None)])
@@ -113,15 +113,8 @@ def _run(name: str, chosen: argparse.Namespace) -> list[Row]:
     return run(trials, bench, out, parallel=chosen.parallel, seconds=chosen.seconds)
 
 
-def counter(folder: Path) -> CountTokens:
-    """Counts tokens by the tokenizer in a model's folder."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return lambda texts: [len(found) for found in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
-
-
-def _embedder(name: str, models: ModelStore, device: str) -> Embedder:
+def open_embedder(name: str, models: ModelStore, device: str) -> Embedder:
+    """The sentence model of a name, or hashed words."""
     if name == "hashed-words":
         return HashedWords()
     return SentenceEmbedder(models.get(name), name=name, device=device, batch_tokens=4096 if device == "cpu" else 32768)

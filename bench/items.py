@@ -1,6 +1,7 @@
 """Questions on long documents, made from real texts; the same seed and number give the same item on any machine.
 
-Tasks: `needle` (a number said once in real prose, as RULER's; Hsieh et al., 2024), `fact` (a plain sentence among
+Tasks: `needle` (a number said once in real prose, as RULER's; Hsieh et al., 2024), `keys` (five such numbers, of which
+one is asked for), `fact` (a plain sentence among
 four of the same form about other things), `hotpot` (HotpotQA's ten paragraphs among those of other questions), `qa1`
 to `qa3` (bAbI's facts in real prose, in order, as BABILong has them; Kuratov et al., 2024).
 
@@ -24,7 +25,7 @@ from report import read_lines
 GOLD = -1
 ROOM = 256
 FACTS = 5
-"""Sentences of one form in a `fact` item: the one asked for, and distractors."""
+"""Sentences of one form in a `fact` or `keys` item: the one asked for, and distractors."""
 
 CountTokens = Callable[[Sequence[str]], list[int]]
 Span = tuple[int, int]
@@ -37,11 +38,19 @@ BOOKS = (
 )
 """Filler, in this order: text in `haystack_texts`, or an EPUB in `demo_docs`. The first alone holds 300,000 tokens."""
 
-NEEDLES = ("needle", "fact")
+NEEDLES = ("needle", "keys", "fact")
 BABI = {"qa1": "qa1_single-supporting-fact", "qa2": "qa2_two-supporting-facts", "qa3": "qa3_three-supporting-facts"}
 
 _FIXED_START = 200_000
 """Fillers longer than this all begin at the first paragraph, so that what was embedded for one serves the next."""
+
+
+def counter(folder: Path) -> CountTokens:
+    """Counts tokens by the tokenizer in a model's folder."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return lambda texts: [len(found) for found in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,8 @@ class Items:
         draw = random.Random(f"{self._seed}:{task}:{number}")
         if task == "needle":
             return self._planted(task, length, number, draw, *needle(draw))
+        if task == "keys":
+            return self._planted(task, length, number, draw, *keys(draw))
         if task == "fact":
             return self._planted(task, length, number, draw, *facts(draw))
         if task == "hotpot":
@@ -233,6 +244,13 @@ def needle(draw: random.Random) -> tuple[list[str], str, str]:
     value = str(draw.randrange(1_000_000, 10_000_000))
     sentence = f"One of the special magic numbers for {key} is: {value}."
     return [sentence], f"What is the special magic number for {key} mentioned in the provided text?", value
+
+
+def keys(draw: random.Random) -> tuple[list[str], str, str]:
+    """As `needle`; the sentences behind the first give numbers of other keys."""
+    made = {item[1]: item for item in (needle(draw) for _ in range(4 * FACTS))}  # by question: no key twice
+    chosen = list(made.values())[:FACTS]
+    return [sentences[0] for sentences, _, _ in chosen], chosen[0][1], chosen[0][2]
 
 
 _PLACES = "Marrowby Tilscombe Ostenfield Quarnley Brackwater Fennimore Hollinside Wexmoor Dunraven Pellworth".split()

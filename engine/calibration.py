@@ -50,6 +50,7 @@ def calibrate_model(
     *,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     device: str = "auto",
+    adapter: Path | None = None,
     questions: Sequence[Page] | None = None,
     plan: Plan | None = None,
     on_progress: Progress = lambda line: None,
@@ -62,13 +63,14 @@ def calibrate_model(
     from longleaf.engine.backends.open import open_engine
     from longleaf.engine.backends.torch import TorchEngine
 
-    engine = open_engine(spec, store, dtype=dtype, device=device, on_progress=on_progress)
+    engine = open_engine(spec, store, dtype=dtype, device=device, adapter=adapter, on_progress=on_progress)
     try:
         if not isinstance(engine, TorchEngine):
             raise EngineFailed(f"{spec} is not run here with PyTorch, so there is no attention to look at")
-        path = store.get(spec)
-        calibration = calibrate(engine, fingerprint(path), questions=questions, plan=plan, on_progress=on_progress)
-        return calibration, save(calibration, path)
+        path, adapter = store.get(spec), adapter or store.adapter(spec)
+        weights = fingerprint(path, adapter)
+        calibration = calibrate(engine, weights, questions=questions, plan=plan, on_progress=on_progress)
+        return calibration, save(calibration, path, adapter)
     finally:
         engine.close()
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from longleaf.engine.contract import Head
 
 Kind = Literal["reader", "embedder"]
+
+DEFAULT_READER = "smollm2-135m-instruct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +40,25 @@ class CatalogEntry:
     """A model with a short name.
 
     `window` counts tokens; `default` marks the one used where none is named; `heads` are the attention heads that
-    find answers, as `longleaf models calibrate` measured them.
+    find answers, as `longleaf models calibrate` measured them. One with a `base` has no files to fetch: it is the
+    entry of that name with the adapter in the folder `adapter`, which ships with Longleaf.
     """
 
     name: str
     kind: Kind
     licence: str
     window: int
-    hub_id: str
+    hub_id: str | None = None
     wheel: WheelSource | None = None
     default: bool = False
     heads: tuple[Head, ...] = ()
+    base: str | None = None
+    adapter: Path | None = None
 
 
 def default_catalog() -> tuple[CatalogEntry, ...]:
-    """The models that ship as known names: the default reader and the default embedder."""
-    return (_smollm2(), _minilm())
+    """The models that ship as known names: the plain reader, the same with its adapter, and the embedder."""
+    return (_smollm2(), _smollm2_reader(), _minilm())
 
 
 def _smollm2() -> CatalogEntry:
@@ -78,8 +84,20 @@ def _smollm2() -> CatalogEntry:
                 ),
             ),
         ),
-        default=True,
+        default=DEFAULT_READER == "smollm2-135m-instruct",
         heads=((18, 6), (17, 4), (17, 3), (15, 6), (18, 7), (23, 7), (23, 2), (14, 3)),
+    )
+
+
+def _smollm2_reader() -> CatalogEntry:
+    return CatalogEntry(
+        name="smollm2-135m-reader",
+        kind="reader",
+        licence="Apache-2.0",
+        window=8192,
+        default=DEFAULT_READER == "smollm2-135m-reader",
+        base="smollm2-135m-instruct",
+        adapter=Path(__file__).with_name("adapters") / "smollm2-reader",
     )
 
 

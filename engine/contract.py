@@ -24,8 +24,9 @@ Head = tuple[int, int]
 class ModelCard:
     """What a reader may know of a model.
 
-    `window` counts tokens, prompt and reply together. `tokenizer` is a fingerprint: token counts and cached
-    KV of two models may be mixed only where it is equal.
+    `window` counts tokens, prompt and reply together. `tokenizer` is a fingerprint: token counts of two models may
+    be mixed only where it is equal. `weights` is one too, of the model's files and its adapter: cached KV of two
+    models may be mixed only where both are equal. It is empty where the weights are not here.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ModelCard:
     tokenizer: str
     dtype: str
     capabilities: frozenset[str] = frozenset()
+    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Grammar:
 
     kind: GrammarKind
     source: str
+    otherwise: tuple[str, ...] = ()
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any]) -> Grammar:
@@ -77,12 +80,13 @@ class Grammar:
         return cls("regex", pattern)
 
     @classmethod
-    def span(cls, text: str) -> Grammar:
+    def span(cls, text: str, otherwise: Sequence[str] = ()) -> Grammar:
         """A piece of `text`, character for character, from the start of one word to the end of another.
 
-        Only `max_tokens` bounds its length; a span cut there is still a piece of the text.
+        Only `max_tokens` bounds its length; a span cut there is still a piece of the text. `otherwise` are replies
+        that are allowed beside a span, such as a sentence that says there is none.
         """
-        return cls("span", text)
+        return cls("span", text, tuple(otherwise))
 
 
 @dataclass(frozen=True, slots=True)

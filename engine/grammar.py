@@ -183,7 +183,10 @@ def lark(grammar: Grammar) -> str:
     if not grammar.source.strip():
         raise EngineFailed("a span grammar needs a text with at least one word")
     text = json.dumps({"substring_words": grammar.source}, ensure_ascii=False)
-    return f"start: SPAN\nSPAN: PIECE & /\\S((?s:.)*\\S)?/\nPIECE: %regex {text}"
+    span = f"SPAN: PIECE & /\\S((?s:.)*\\S)?/\nPIECE: %regex {text}"
+    if not grammar.otherwise:
+        return f"start: SPAN\n{span}"
+    return f"start: SPAN | OTHERWISE\nOTHERWISE: {' | '.join(map(_quoted, grammar.otherwise))}\n{span}"
 
 
 def _quoted(text: str) -> str:

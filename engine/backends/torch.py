@@ -18,12 +18,13 @@ from typing import Any, Literal
 
 import torch
 
+from longleaf.engine import adapter as adapters
 from longleaf.engine.attention_scores import AttentionScorer, all_heads
 from longleaf.engine.contract import Event, Failed, Head, ModelCard, Request, Scores
 from longleaf.engine.errors import EngineFailed, LongleafError, NotCalibrated, WindowExceeded
 from longleaf.engine.grammar import Grammars, can_constrain
 from longleaf.engine.growing_cache import cache_from, keep_rows, layers_of, merge, new_cache
-from longleaf.engine.heads import known_heads
+from longleaf.engine.heads import fingerprint, known_heads
 from longleaf.engine.loading import load_model, load_tokenizer
 from longleaf.engine.precision import faster_dtype
 from longleaf.engine.prefixes import PrefixStore
@@ -75,6 +76,7 @@ class TorchEngine:
         path: Path,
         *,
         name: str | None = None,
+        adapter: Path | None = None,
         dtype: DtypeName = "auto",
         device: str = "auto",
         window: int | None = None,
@@ -84,13 +86,14 @@ class TorchEngine:
         batch_tokens: int | None = None,
         kept_tokens: int | None = None,
     ) -> TorchEngine:
-        """Load a safetensors folder or a GGUF file.
+        """Load a safetensors folder or a GGUF file, and merge the LoRA adapter of the folder `adapter` into it.
 
         `dtype` "auto" measures which of float32 and bfloat16 is faster here; `device` is "auto", "cpu",
         "cuda" or "cuda:1"; `window` (tokens) may shrink the model's own; `threads` sets PyTorch's CPU threads
         for the whole process. The rest is as in `Limits`; None chooses from the memory there is.
 
-        Raises `ModelNotFound` where `path` holds no model, `EngineFailed` where it cannot be run.
+        Raises `ModelNotFound` where `path` holds no model or `adapter` no adapter, `EngineFailed` where they cannot
+        be run or do not fit each other.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -98,7 +101,10 @@ class TorchEngine:
         config = _config(path)
         number = _dtype(dtype, place, config)
         tokenizer = load_tokenizer(path)
+        lora = adapters.read(adapter) if adapter is not None else None  # before minutes of loading a base
         model = load_model(path, number, place)
+        if lora is not None:
+            adapters.merge(lora, model)
         token_bytes = _bytes_per_token(config, number)
         budget = batch_tokens or _memory_for_batches(place) // token_bytes
         limits = Limits(
@@ -107,14 +113,16 @@ class TorchEngine:
             batch_tokens=budget,
             kept_tokens=min(8192, budget // 2) if kept_tokens is None else kept_tokens,
         )
-        heads = _heads(path, name or path.stem, config)
+        name = name or (f"{path.stem}+{adapter.name}" if adapter is not None else path.stem)
+        heads = _heads(path, adapter, name, config)
         card = ModelCard(
-            name=name or path.stem,
+            name=name,
             backend="torch",
-            window=_window(window, config, name or path.stem),
+            window=_window(window, config, name),
             tokenizer=PromptForm(tokenizer).fingerprint(),
             dtype=str(number).removeprefix("torch."),
             capabilities=frozenset({"prefix", "seed", "prefix_cache", *_more_capabilities(tokenizer, heads)}),
+            weights=fingerprint(path, adapter),
         )
         return cls(model, tokenizer, card, limits, heads)
 
@@ -399,9 +407,9 @@ def _turn_ends(model: Any, tokenizer: Any) -> set[int]:
     return ends
 
 
-def _heads(path: Path, name: str, config: Any) -> tuple[Head, ...] | None:
+def _heads(path: Path, adapter: Path | None, name: str, config: Any) -> tuple[Head, ...] | None:
     """Known heads of the model; none where they cannot be its own, whatever its name."""
-    heads = known_heads(path, name)
+    heads = known_heads(path, name, adapter)
     layers, width = int(config.num_hidden_layers), int(config.num_attention_heads)
     return heads if heads and all(layer < layers and head < width for layer, head in heads) else None
 

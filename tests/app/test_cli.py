@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+from longleaf.engine.catalog import DEFAULT_READER
+
 BOOK = (
     "The capital of Freedonia is Zubrow. It lies on the river Lutz, and 4,000 people live in it.\n\n"
     "The king was crowned in 1887. He was not loved by the farmers of the north. He built the bridge.\n"
@@ -44,6 +46,24 @@ def test_an_answer_has_quotes_coverage_and_costs(shell, book):
     assert re.search(r"read \d+ of \d+ characters", done.out)
     assert re.search(r"run [0-9a-f]{12}", done.out)
     assert "reading part 1 of" in done.err
+
+
+def test_a_model_that_denies_an_answer_is_heard_and_what_came_closest_is_shown(shell, book):
+    done = shell("ask", "book.txt", QUESTION, "--model", "scripted:Not in the text.")
+    assert done.code == 3
+    head, _, closest = done.out.partition("What came closest:")
+    assert head.strip() == "Not in the text."
+    assert f"    {ANSWER}" in closest
+    assert "note: the model read the text it was given and said" in closest
+    plain = shell("ask", QUESTION, "--model", "scripted:Not in the text.", "--json").json
+    assert (plain["text"], plain["claims"], plain["found"]) == ("Not found in the document.", [], False)
+    assert plain["closest"][0]["text"] == ANSWER
+
+
+def test_an_adapter_is_refused_by_its_setting_where_it_cannot_be_used(shell, book):
+    done = shell("ask", "book.txt", QUESTION, "--model", "scripted:Zubrow.", "--set", "model.adapter=~/mine")
+    assert done.code == 1
+    assert "setting model.adapter" in done.err
 
 
 def test_two_readers_are_compared(shell, added):
@@ -146,7 +166,10 @@ def test_doctor_and_models_change_nothing(shell):
     checks = shell("doctor", "--json")
     assert checks.code == 0, checks.out
     assert {"python", "torch", "library"} <= {check["what"] for check in checks.json}
-    assert "smollm2-135m-instruct" in shell("models", "list").out
+    listed = shell("models", "list").out
+    assert listed.count("(default)") == 2
+    assert f"{DEFAULT_READER} (default)" in listed
+    assert "smollm2-135m-instruct + adapter" in " ".join(listed.split())
     assert shell("models", "list", "--json").json == []
     assert not shell.library.exists()
 

@@ -3,6 +3,7 @@
 import pytest
 
 import longleaf
+from longleaf import agents
 
 HEAVY = ("torch", "transformers", "chromadb", "langgraph", "sqlalchemy")
 
@@ -25,6 +26,18 @@ def test_help_imports_nothing_heavy(real):
 def test_listing_loads_neither_model_nor_index(real):
     code = "from longleaf import Library\nwith Library.open('lib') as library: library.list()"
     assert loaded(real, code, ("torch", "chromadb", "langgraph")) == []
+
+
+def test_prompts_can_be_had_with_the_engine_alone(real):
+    code = "from longleaf.agents.prompt import load\nfrom longleaf.agents.denial import denied\nload('reason')"
+    assert loaded(real, code, (*HEAVY, "pydantic", "filelock")) == []
+
+
+def test_every_name_of_the_agents_is_there():
+    assert all(getattr(agents, name) is not None for name in agents.__all__)
+    assert dir(agents) == agents.__all__
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = agents.nonsense
 
 
 @pytest.mark.parametrize("name", longleaf.__all__)

