@@ -90,7 +90,7 @@ def _manager(state: NotebookState, work: Work) -> ReadState:
         unit = "\n".join(line.text for line in sound(version))
         wording = worded(work, "manager", "summary", prompt, lambda _, piece: emit(Wording(piece)), unit=unit)
         return summarised(work, wording, version, notes)
-    evidence = telling(remembered(work))
+    evidence = telling(work, remembered(work))
     if not evidence:
         return {"found": False, "notes": notes}
     for item in evidence:

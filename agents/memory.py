@@ -180,8 +180,8 @@ def _answer(state: MemoryState, work: Work) -> ReadState:
             work, "answer", "summary", _STYLE.writing["summary"], lambda _, piece: emit(Wording(piece)), notes=lines
         )
         return summarised(work, wording, version, notes)
-    evidence = telling(remembered(work))
-    if not evidence:
+    evidence = telling(work, remembered(work))
+    if version is None or not evidence:
         return {"found": False, "notes": notes}
     for item in evidence:
         emit(QuoteFound(quote(item, deps.shelf)))
@@ -191,6 +191,6 @@ def _answer(state: MemoryState, work: Work) -> ReadState:
         "answer",
         _STYLE.writing["answer"],
         lambda _, piece: emit(Wording(piece)),
-        quotes=recollection(evidence, deps.shelf),
+        quotes=recollection(version, deps.shelf),
     )
     return {"found": True, "evidence": evidence, "wording": wording, "notes": notes}

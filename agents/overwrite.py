@@ -172,8 +172,8 @@ def _ranked(
 ) -> tuple[list[MemoryLine], list[MemoryLine]]:
     """Lines by how much they speak to the question, and those that say too little of it.
 
-    Half of what code asks of a sentence is asked of one that the model chose: it may be a step to the answer. Of those
-    proposed only the best are taken.
+    Half of what code asks of a sentence is asked of one that the model chose: it may be a step to the answer. Nothing
+    is asked of it where the model chooses nothing in parts that do not help. Of those proposed only the best are taken.
     """
     strength = strengths(work, [span for line in [*lines, *proposed] for span in line.spans])
 
@@ -181,9 +181,15 @@ def _ranked(
         return max(strength.get(span, 0.0) for span in line.spans) + (MODEL_BONUS if line.by == "model" else 0.0)
 
     best = sorted((line for line in proposed if score(line) >= WORTH), key=lambda line: -score(line))[:_PROPOSED]
-    telling = [line for line in lines if score(line) >= WORTH / 2]
+    trusted = abstains(work)
+    telling = [line for line in lines if score(line) >= WORTH / 2 or (trusted and line.by == "model")]
     aside = [replace(line, out=_BESIDE) for line in lines if line not in telling]
     return sorted([*telling, *best], key=lambda line: -score(line)), aside
+
+
+def abstains(work: Work) -> bool:
+    """Whether the model quotes nothing where nothing helps, so that what it does quote means something."""
+    return "abstains" in work.deps.engine.card.capabilities
 
 
 def strengths(work: Work, spans: Iterable[SourceSpan]) -> dict[SourceSpan, float]:

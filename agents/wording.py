@@ -9,16 +9,14 @@ from longleaf.agents.call import OnToken, call
 from longleaf.agents.evidence import enough, weighed
 from longleaf.agents.lines import folded, split, support, units, words
 from longleaf.agents.notebook import answer_tokens
-from longleaf.agents.overwrite import WORTH
+from longleaf.agents.overwrite import WORTH, abstains
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Work
 from longleaf.agents.reason import asked
 from longleaf.agents.state import ClaimState, EvidenceState, ReadState
 from longleaf.engine.contract import Request, Sampling
 from longleaf.memory.records import MemoryLine, MemoryVersionRecord, SourceSpan
-from longleaf.retrieval.search import at_ends
 from longleaf.retrieval.shelf import Shelf
-from longleaf.retrieval.text import Span
 
 _NAMED = 3
 _BEHIND = 3
@@ -42,24 +40,27 @@ class Statements:
         return [f"{len(self.unsupported)} sentences of the summary are in no source of the memory: {named}{more}"]
 
 
-def telling(evidence: Sequence[EvidenceState]) -> list[EvidenceState]:
+def telling(work: Work, evidence: Sequence[EvidenceState]) -> list[EvidenceState]:
     """The evidence that an answer may rest on: none where none speaks to the question strongly enough.
 
-    What the model chose stays beside it with half the strength: it may be the step to the answer.
+    What the model chose stays beside it with half the strength: it may be the step to the answer. The choice of a
+    model that chooses nothing where nothing helps is evidence by itself.
     """
+    chosen = [item for item in evidence if item["by"] == "model"]
+    if abstains(work) and chosen:
+        return [item for item in evidence if item["by"] == "model" or item["confidence"] >= WORTH]
     if not enough(evidence, len(evidence)):
         return []
     return [item for item in evidence if item["confidence"] >= (WORTH / 2 if item["by"] == "model" else WORTH)]
 
 
-def recollection(evidence: Sequence[EvidenceState], shelf: Shelf) -> str:
-    """What a memory holds of an answer: the sentences behind its lines, strongest at the ends and the best one last.
+def recollection(version: MemoryVersionRecord, shelf: Shelf) -> str:
+    """What a memory holds: the sentences behind its lines, in the order of its lines, each once.
 
     Nothing but what the memory kept: unlike `evidence.reading`, without the sentences around.
     """
-    blocks = [_characters(item, shelf) for item in at_ends(evidence)]
-    last = _characters(evidence[0], shelf)
-    return "\n\n".join([*(block for block in dict.fromkeys(blocks) if block != last), last])
+    spans = dict.fromkeys(span for line in sound(version) for span in line.spans)
+    return "\n".join(dict.fromkeys(unit.text for unit in units(spans, shelf)))
 
 
 def sound(version: MemoryVersionRecord | None) -> list[MemoryLine]:
@@ -121,7 +122,3 @@ def summarised(work: Work, wording: str, version: MemoryVersionRecord, notes: Se
         "wording": wording,
         "notes": found,
     }
-
-
-def _characters(item: EvidenceState, shelf: Shelf) -> str:
-    return " ".join(shelf.text(item["document_id"]).slice(Span(item["start"], item["end"])).split())

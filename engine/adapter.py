@@ -1,7 +1,8 @@
 """Low-rank adapters (LoRA; Hu et al., 2021, arXiv:2106.09685), read as `peft` keeps them and merged into their base.
 
 A folder holds `adapter_config.json` and `adapter_model.safetensors`; its `README.md` is the adapter's card and may say
-which base it was trained on, as `base_fingerprint: 0123456789abcdef` in the YAML at its top.
+which base it was trained on, as `base_fingerprint: 0123456789abcdef` in the YAML at its top, and that it was trained to
+say where a text does not answer, as `abstains: true`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from longleaf.engine.errors import EngineFailed, ModelNotFound
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 
 _PAIR = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
+_ABSTAINS = re.compile(r"^abstains:\s*true\b", re.MULTILINE)
 _FINGERPRINT = re.compile(r"^base_fingerprint:\s*['\"]?([0-9a-f]{16})\b", re.MULTILINE)
 
 # What peft can do to a base besides adding a product of two matrices, by the field of its configuration.
@@ -50,6 +52,7 @@ class Adapter:
     `base` is the name of the model it was trained on and `base_fingerprint` that of `fingerprint_of_base`, empty where
     the folder does not say. `ranks` and `alphas` hold for layers whose name ends in a match of their key. `targets` are
     the ends of the names of all adapted layers, or one regular expression for whole names; None where it is not said.
+    `abstains` says that it was trained to quote nothing, or to say so, where a text does not answer.
     """
 
     folder: Path
@@ -61,6 +64,7 @@ class Adapter:
     ranks: Mapping[str, int]
     alphas: Mapping[str, float]
     targets: tuple[str, ...] | str | None
+    abstains: bool = False
 
     def rank_of(self, layer: str) -> int:
         """The rank of a layer's pair."""
@@ -106,6 +110,7 @@ def read(folder: Path) -> Adapter:
             ranks={key: int(rank) for key, rank in (config.get("rank_pattern") or {}).items()},
             alphas={key: float(alpha) for key, alpha in (config.get("alpha_pattern") or {}).items()},
             targets=None if any(config.get(name) for name in partly) else targets,
+            abstains=_ABSTAINS.search(_card(folder)) is not None,
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise EngineFailed(f"{folder / CONFIG} cannot be read as a configuration of peft: {error!r}") from error
@@ -187,9 +192,13 @@ def _refuse_what_is_not_read(config: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def _recorded_fingerprint(folder: Path) -> str:
+def _card(folder: Path) -> str:
     card = folder / CARD
-    found = _FINGERPRINT.search(card.read_text(encoding="utf-8")) if card.is_file() else None
+    return card.read_text(encoding="utf-8") if card.is_file() else ""
+
+
+def _recorded_fingerprint(folder: Path) -> str:
+    found = _FINGERPRINT.search(_card(folder))
     return found.group(1) if found else ""
 
 

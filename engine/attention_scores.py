@@ -19,7 +19,7 @@ import torch
 
 from longleaf.engine.contract import Head, ModelCard, Scores, Usage
 from longleaf.engine.errors import EngineFailed, Stopped, WindowExceeded
-from longleaf.engine.growing_cache import cache_from, new_cache
+from longleaf.engine.growing_cache import cache_from, cache_name, new_cache
 from longleaf.engine.prefixes import PrefixStore
 from longleaf.engine.prompt import PromptForm
 
@@ -166,7 +166,8 @@ class AttentionScorer:
 
     def _run(self, ids: Sequence[int], cache: Any, **extra: Any) -> None:
         tokens = torch.tensor([list(ids)], device=self._model.device)
-        self._model.get_decoder()(input_ids=tokens, past_key_values=cache, use_cache=True, **extra)
+        decoder = self._model.get_decoder()
+        decoder(input_ids=tokens, use_cache=True, **{cache_name(decoder): cache}, **extra)
 
 
 def all_heads(model: Any) -> tuple[Head, ...]:

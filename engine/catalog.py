@@ -10,7 +10,7 @@ from longleaf.engine.contract import Head
 
 Kind = Literal["reader", "embedder"]
 
-DEFAULT_READER = "smollm2-135m-instruct"
+DEFAULT_READER = "smollm2-135m-reader"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Shapes: keys and values of a layer are `[rows, kv_heads, tokens, head_size]`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,11 @@ def _moved(old: torch.Tensor | None, like: torch.Tensor, held: int, room: int) -
     if old is not None:
         buffer[:, :, :held] = old[:, :, :held]
     return buffer
+
+
+def cache_name(module: Any) -> str:
+    """The argument by which a model of transformers takes its cache: newer versions call it `cache`."""
+    return "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
 
 
 def new_cache(layers: int, reserve: int = 0) -> Any:

@@ -23,7 +23,7 @@ from longleaf.engine.attention_scores import AttentionScorer, all_heads
 from longleaf.engine.contract import Event, Failed, Head, ModelCard, Request, Scores
 from longleaf.engine.errors import EngineFailed, LongleafError, NotCalibrated, WindowExceeded
 from longleaf.engine.grammar import Grammars, can_constrain
-from longleaf.engine.growing_cache import cache_from, keep_rows, layers_of, merge, new_cache
+from longleaf.engine.growing_cache import cache_from, cache_name, keep_rows, layers_of, merge, new_cache
 from longleaf.engine.heads import fingerprint, known_heads
 from longleaf.engine.loading import load_model, load_tokenizer
 from longleaf.engine.precision import faster_dtype
@@ -108,7 +108,7 @@ class TorchEngine:
         token_bytes = _bytes_per_token(config, number)
         budget = batch_tokens or _memory_for_batches(place) // token_bytes
         limits = Limits(
-            chunk=chunk or (2048 if place.startswith("cuda") else 512),
+            chunk=chunk or (4096 if place.startswith("cuda") else 512),
             rows=rows or (64 if place.startswith("cuda") else 16),
             batch_tokens=budget,
             kept_tokens=min(8192, budget // 2) if kept_tokens is None else kept_tokens,
@@ -121,7 +121,7 @@ class TorchEngine:
             window=_window(window, config, name),
             tokenizer=PromptForm(tokenizer).fingerprint(),
             dtype=str(number).removeprefix("torch."),
-            capabilities=frozenset({"prefix", "seed", "prefix_cache", *_more_capabilities(tokenizer, heads)}),
+            capabilities=frozenset({"prefix", "seed", "prefix_cache", *_more_capabilities(tokenizer, heads, lora)}),
             weights=fingerprint(path, adapter),
         )
         return cls(model, tokenizer, card, limits, heads)
@@ -281,7 +281,7 @@ class TorchEngine:
             tokens = torch.tensor([ids], device=model.device)
             for begin in range(done, len(ids), self._limits.chunk):
                 chunk = tokens[:, begin : begin + self._limits.chunk]
-                logits = model(input_ids=chunk, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+                logits = model(input_ids=chunk, use_cache=True, logits_to_keep=1, **{cache_name(model): cache}).logits
             self._prefixes.add(ids, layers_of(cache))
             row.constrain(logits[0, -1])
             token = row.sampler.draw(logits[0, -1])
@@ -295,7 +295,7 @@ class TorchEngine:
         with self._lock:
             start = time.perf_counter()
             model = self._running_model()
-            logits = model(**batch.inputs(model.device), use_cache=True, logits_to_keep=1).logits[:, -1]
+            logits = model(**batch.inputs(model), use_cache=True, logits_to_keep=1).logits[:, -1]
             for index, row in enumerate(batch.rows):
                 row.constrain(logits[index])
             likeliest = logits.argmax(dim=-1).tolist()
@@ -335,8 +335,9 @@ class Batch:
         else:
             self._cache, self._pads = merge(caches, SPARE_TOKENS)
 
-    def inputs(self, device: Any) -> dict[str, Any]:
+    def inputs(self, model: Any) -> dict[str, Any]:
         """What the model takes to compute the next token of each row."""
+        device = model.device
         held = int(self._cache.get_seq_length())
         pads = torch.tensor(self._pads, device=device)[:, None]
         # No mask where there is no padding: attention is faster without.
@@ -345,7 +346,7 @@ class Batch:
             "input_ids": torch.tensor([[row.last] for row in self.rows], device=device),
             "position_ids": held - pads,
             "attention_mask": mask,
-            "past_key_values": self._cache,
+            cache_name(model): self._cache,
         }
 
     def drop_finished(self) -> None:
@@ -414,8 +415,10 @@ def _heads(path: Path, adapter: Path | None, name: str, config: Any) -> tuple[He
     return heads if heads and all(layer < layers and head < width for layer, head in heads) else None
 
 
-def _more_capabilities(tokenizer: Any, heads: Sequence[Head] | None) -> set[str]:
-    return {*(["grammar"] if can_constrain(tokenizer) else []), *(["scores_context"] if heads else [])}
+def _more_capabilities(tokenizer: Any, heads: Sequence[Head] | None, lora: adapters.Adapter | None) -> set[str]:
+    trained = lora is not None and lora.abstains
+    found = {"grammar": can_constrain(tokenizer), "scores_context": bool(heads), "abstains": trained}
+    return {name for name, has in found.items() if has}
 
 
 def _bytes_per_token(config: Any, dtype: torch.dtype) -> int:
