@@ -42,29 +42,33 @@ class StepLayer(Protocol):
 class DecodeStep:
     """Decodes one token a row at a time, greedily, for a causal language model of transformers.
 
-    `room` is the most tokens a row may come to have in `layers`. `compiled` names a mode of torch.compile; None runs
-    the model as it is. Until `capture` is called a step is launched kernel by kernel.
+    `compiled` names a mode of torch.compile; None runs the model as it is. The order is `use`, `begin`, `run`; until
+    `capture` is called a step is launched kernel by kernel.
     """
 
-    def __init__(
-        self, model: Any, layers: Sequence[StepLayer], rows: int, room: int, *, compiled: str | None = "default"
-    ) -> None:
+    def __init__(self, model: Any, rows: int, *, compiled: str | None = "default") -> None:
         config = model.config.get_text_config(decoder=True)
-        if len(layers) != config.num_hidden_layers:
-            raise EngineFailed(f"the model has {config.num_hidden_layers} layers and pages were given for {len(layers)}")
         _register()
-        self.layers = tuple(layers)
+        self.layers: tuple[StepLayer, ...] = ()
         self.tokens = torch.zeros(rows, 1, dtype=torch.int64, device=model.device)
         self.lengths = torch.zeros(rows, dtype=torch.int32, device=model.device)
         self.logits: torch.Tensor | None = None
         self._active = torch.zeros_like(self.lengths)
-        self._model, self._config, self._room, self._longest = model, config, room, 0
+        self._model, self._config, self._room, self._longest = model, config, 0, 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._number = next(_NUMBERS)
         _STEPS[self._number] = self
         self._forward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self._logits
         if compiled is not None:
             self._forward = torch.compile(self._logits, dynamic=False, mode=compiled)
+
+    def use(self, layers: Sequence[StepLayer], room: int) -> None:
+        """Decode over these layers, in which a row may come to have `room` tokens. What was compiled is kept."""
+        if len(layers) != self._config.num_hidden_layers:
+            raise EngineFailed(
+                f"the model has {self._config.num_hidden_layers} layers and pages were given for {len(layers)}"
+            )
+        self.layers, self._room, self._graph = tuple(layers), room, None
 
     def begin(self, tokens: Sequence[int], lengths: Sequence[int]) -> None:
         """The token each row reads next, and how many its pages hold before it; a row of length 0 is padding."""

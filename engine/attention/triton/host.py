@@ -114,7 +114,9 @@ def quantise(keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, to
     """
     by_channel = (keys.float().abs().amax(2) / 127).clamp_min(1e-8).bfloat16()
     by_token = (values.float().abs().amax(3) / 127).clamp_min(1e-8).bfloat16()
-    small = torch.stack((keys.float() / by_channel[:, :, None].float(), values.float() / by_token[..., None].float()), 2)
+    small = torch.stack(
+        (keys.float() / by_channel[:, :, None].float(), values.float() / by_token[..., None].float()), 2
+    )
     return small.round().clamp(-127, 127).to(torch.int8), by_channel, by_token
 
 
@@ -165,6 +167,7 @@ class HostLayer:
         self._used = torch.zeros(heads, slots, dtype=torch.int32, device=device)
         self._clock = torch.zeros(heads, dtype=torch.int32, device=device)
         self._victims = torch.zeros(heads, triton.next_power_of_2(retriever.budget), dtype=torch.int32, device=device)
+        self.plan: Plan | None = None
         # Of each head: pages found on the card, and pages fetched.
         self.traffic = torch.zeros(heads, 2, dtype=torch.int64, device=device)
 
@@ -181,7 +184,7 @@ class HostLayer:
     ) -> torch.Tensor:
         """As `StepLayer`."""
         paged = Paged(self.keys, self.values, self.table, lengths)
-        plan = self._retriever(query, self.summary, paged, scale, new=(key, value))
+        plan = self.plan = self._retriever(query, self.summary, paged, scale, new=(key, value))
         return self._decoder(query, paged, plan, scale, places=self.bring(plan))
 
     def bring(self, plan: Plan) -> torch.Tensor:

@@ -17,7 +17,12 @@ class PagedLayer:
     """
 
     def __init__(
-        self, keys: torch.Tensor, values: torch.Tensor, table: torch.Tensor, retriever: Retriever | None, decoder: Decoder
+        self,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        table: torch.Tensor,
+        retriever: Retriever | None,
+        decoder: Decoder,
     ) -> None:
         self.keys, self.values, self.table = keys, values, table
         physical, heads, _, head_size = keys.shape

@@ -112,7 +112,9 @@ def _retrieve_kernel(
         best = tl.max(tl.where((g < GROUP)[None, :], found, float("-inf")), 1) * scale
         tl.store(line_scores + page, best, mask=real)
     if not SELECT:
-        tl.store(line_scores + page, tl.full((BLOCK,), float("-inf"), tl.float32), mask=(page >= limit) & (page < capacity))
+        tl.store(
+            line_scores + page, tl.full((BLOCK,), float("-inf"), tl.float32), mask=(page >= limit) & (page < capacity)
+        )
     if SELECT:
         # The last program of a row to arrive sees what the others wrote, and chooses.
         tl.debug_barrier()
