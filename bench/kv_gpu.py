@@ -1,7 +1,7 @@
-"""Sparse attention on one GPU: kernels, a model's decode step, prefill, a million tokens, and answers that stay right.
+"""Sparse attention on one GPU: kernels, a decode step, prefill, a million tokens, and answers that stay right.
 
-`pip install --no-deps . && python bench/kv_gpu.py --out kv_gpu.json` from the repository's root. Each section checks its
-results against float32 before it times anything, and goes on when another fails. Models of sections `step`, `prefill`
+`pip install --no-deps . && python bench/kv_gpu.py --out kv_gpu.json` from the repository's root. Each section checks
+`pip install --no-deps . && python bench/kv_gpu.py --out kv_gpu.json` from the root. Each section checks its
 and `million` have the shape of Llama-3-8B and random weights, and their keys and values are random: they measure speed
 alone. `quality` needs a trained model (`--model FOLDER`, SmolLM2).
 """
@@ -208,8 +208,8 @@ def check_decode(pool: Pool, rows: int, retriever: Retriever, decoder: Decoder) 
     inner[..., 0] = inner[..., -1] = math.inf
     worst_in = inner.masked_fill(~chosen, math.inf).amin(-1)
     best_out = inner.masked_fill(chosen, -math.inf).amax(-1)
-    # The scores are worked out twice, in programs of the same shape: the choice is exact.
-    assert bool((worst_in >= best_out).all()), "a page was left out for a worse one"
+    # The scores are worked out a second time here, so the last bit may differ.
+    assert bool((worst_in >= best_out - best_out.abs() * 1e-4).all()), "a page was left out for a worse one"
     poison()
     errors["sparse"] = demand(
         "sparse attention", error(decoder(query, paged, plan, SCALE), reference_decode(query, paged, plan))
@@ -278,10 +278,12 @@ def kernels(report: Report, options: argparse.Namespace) -> None:
             select_us=microseconds(lambda s=scores, m=limits: select(s, m, 32)),
             topk_us=microseconds(lambda s=scores: torch.topk(s, 32, dim=1, sorted=False)),
         )
-    shapes = [(1, 128 * K), (4, 128 * K), (1, 256 * K), (1, 32 * K), (8, 32 * K)]
-    for rows, tokens in shapes:
-        dense = dense_baselines(rows, tokens, flex=options.flex and (rows, tokens) == shapes[0])
-        for page in (64, 128, 32) if (rows, tokens) == shapes[0] else (64, 128):
+    # Every page size is compiled anew, which takes seconds.
+    shapes = {(1, 128): (64, 128, 32), (4, 128): (64, 128), (1, 256): (64,), (1, 32): (64,), (8, 32): (64,)}
+    for (rows, thousands), pages_tried in shapes.items():
+        tokens = thousands * K
+        dense = dense_baselines(rows, tokens, flex=options.flex and (rows, thousands) == (1, 128))
+        for page in pages_tried:
             try:
                 _decode_row(report, rows, tokens, page, dense)
             except Exception:  # noqa: BLE001 - the other shapes go on
@@ -297,7 +299,6 @@ def _decode_row(report: Report, rows: int, tokens: int, page: int, dense: dict[s
     errors = check_decode(found[0], rows, retriever, decoder)
     queries = [torch.randn(rows, HEADS, HEAD, device=CARD, dtype=BF16) for _ in found]
     new = [torch.randn(rows, KV_HEADS, 1, HEAD, device=CARD, dtype=BF16) for _ in range(2)]
-    plans = [retriever(q, pool.summary, pool.paged, SCALE) for q, pool in zip(queries, found, strict=True)]
 
     def choose(index: int) -> Plan:
         return retriever(queries[index], found[index].summary, found[index].paged, SCALE, new=(new[0], new[1]))
@@ -309,6 +310,7 @@ def _decode_row(report: Report, rows: int, tokens: int, page: int, dense: dict[s
         for index in range(layers):
             whole(index)
 
+    plan = choose(0)
     if "ours, paged" not in dense:
         dense["ours, paged"] = microseconds(lambda: decoder(queries[0], found[0].paged, None, SCALE))
     best = min(dense, key=lambda name: dense[name])
@@ -324,7 +326,7 @@ def _decode_row(report: Report, rows: int, tokens: int, page: int, dense: dict[s
         dense_by=best,
         dense_roofline=f"{kv * tokens / report.bandwidth / dense[best] * 1e6:.0%}",
         choose_us=microseconds(lambda: choose(0)),
-        attend_us=microseconds(lambda: decoder(queries[0], found[0].paged, plans[0], SCALE)),
+        attend_us=microseconds(lambda: decoder(queries[0], found[0].paged, plan, SCALE)),
         sparse_us=alone,
         in_chain_us=chain,
         speedup=dense[best] / alone,
@@ -439,9 +441,8 @@ def decode_step(report: Report, options: argparse.Namespace, models: Models) -> 
     floor = step_ms(step)
     report.note(compile_and_capture_s=time.perf_counter() - begun, step_mode=options.mode)
     report.add("decode step, 8B shape, batch 1", tokens="any", attention="none", ms=floor)
-    page, most = 64, 256 * K
-    spare = 1024
-    physical = (most + spare) // page + 1
+    page, spare = 64, 256  # of a row's room, what is left for new tokens
+    physical = 256 * K // page + 1
     decoder, retriever = Decoder(), Retriever(BUDGET // page)
     table = (torch.randperm(physical - 1, device=CARD).int() + 1)[None]
     layers: list[dict[str, PagedLayer]] = []
@@ -463,15 +464,15 @@ def decode_step(report: Report, options: argparse.Namespace, models: Models) -> 
                 used = []
                 for both in layers:
                     layer = both[kind]
-                    layer.table = table[:, : (tokens + spare) // page].contiguous()
+                    layer.table = table[:, : tokens // page].contiguous()
                     used.append(layer)
-                step.use(used, tokens + spare)
-                step.begin([5], [tokens])
+                step.use(used, tokens)
+                step.begin([5], [tokens - spare])
                 launched = step.run(4).tolist()
-                step.begin([5], [tokens])
+                step.begin([5], [tokens - spare])
                 step.capture()
                 replayed = step.run(4).tolist()
-                step.begin([5], [tokens])
+                step.begin([5], [tokens - spare])
                 ms = step_ms(step)
                 read = BUDGET + tokens // page if kind == "sparse" else tokens
                 moved = models.weight_bytes() + read * KV_HEADS * HEAD * 4 * LAYERS
@@ -580,9 +581,15 @@ def cudnn(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torc
     return torch.lerp(old, own, share)
 
 
+def expanded(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    repeated = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (keys, values))
+    return cudnn(query, *repeated)
+
+
 DENSE: dict[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "flash": flash,
     "cudnn": cudnn,
+    "cudnn, heads repeated": expanded,
     "ours": lambda q, k, v: prefill(q, k, v, None, q.shape[-1] ** -0.5),
 }
 
@@ -596,7 +603,7 @@ def reference_prefill(query: torch.Tensor, keys: torch.Tensor, values: torch.Ten
 
 
 def check_prefill() -> list[str]:
-    """Dense ways that are right, after our kernels have been checked: dense, listed, and the estimate's planted block."""
+    """The dense ways that are right; our kernel is checked over lists too."""
     right = []
     query = torch.randn(1, HEADS, 512, HEAD, device=CARD, dtype=BF16)
     keys, values = (torch.randn(1, KV_HEADS, 2048, HEAD, device=CARD, dtype=BF16) for _ in range(2))
@@ -721,7 +728,7 @@ def prompts(report: Report, options: argparse.Namespace, models: Models) -> None
 def pinned(nbytes: int) -> torch.Tensor:
     """Host memory that a card can read: touched by all cores first, which is what takes the time, and then pinned."""
     memory = torch.empty(nbytes, dtype=torch.int8).zero_()
-    code = torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), nbytes, 0)
+    code = torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), nbytes, 3)  # portable, mapped
     if int(code):
         raise RuntimeError(f"cudaHostRegister answered {code} for {nbytes} bytes")
     return memory
@@ -826,7 +833,6 @@ def million(report: Report, options: argparse.Namespace, models: Models) -> None
     measure("random, cache cold", 4, True)
     measure("random", 60, True)
     measure("greedy", 60, False)
-    del layers, layer
     step.use([Nothing()] * LAYERS, 1)
     for host in hosts:
         torch.cuda.cudart().cudaHostUnregister(host.data_ptr())

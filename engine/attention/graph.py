@@ -1,4 +1,4 @@
-"""A model's decode step as one CUDA graph: the transformers forward compiled, attention in one opaque operation a layer.
+"""A model's decode step as one CUDA graph: transformers' forward compiled, attention an opaque operation a layer.
 
 Launched one by one, the kernels of a step cost more on the host than on the card. Here nothing of a step depends on
 the host: tokens and lengths live on the card and are advanced there, so a loop of steps is a loop of graph replays.

@@ -213,7 +213,7 @@ def prefill(
 ) -> torch.Tensor:
     """As `Attend.prefill`, over the blocks of `lists`, or all. A query whose list is empty gives zeros.
 
-    `tile` are the queries and keys of a step; the rest is the compiler's. The result lies as `[rows, new, heads, size]`.
+    `tile` are the queries and keys of a step. The result lies in memory as `[rows, new, heads, size]`.
     """
     rows, heads, new, head_size = query.shape
     kv_heads, length = keys.shape[1], keys.shape[2]
@@ -280,17 +280,19 @@ def estimate(
 ) -> BlockLists:
     """The `budget` key blocks that each query block most likely needs: the first, the last, and the best between.
 
-    `query` is `[rows, heads, new, head_size]`, the last of `length` tokens; `key_means` are the `run_means` of all keys,
-    `[rows, kv_heads, ceil(length / run), head_size]`. A block's score is the largest product of a run's mean in it with
+    `query` is `[rows, heads, new, head_size]`, the last of `length` tokens; `key_means` are the `run_means` of all
+    keys, `[rows, kv_heads, ceil(length / run), head_size]`. A block's score is the largest product of a run's mean in it with
     a run's mean of the query block.
     """
-    rows, heads, new, head_size = query.shape
+    rows, heads, new, _ = query.shape
     kv_heads, per = key_means.shape[1], size // run
     if per * run != size:
         raise EngineFailed(f"blocks of {size} tokens are not whole runs of {run}; choose a run that divides the block")
     query_blocks, key_blocks = triton.cdiv(new, size), triton.cdiv(length, size)
     query_means = run_means(query, run)
-    query_means = torch.nn.functional.pad(query_means, (0, 0, 0, query_blocks * per - query_means.shape[2]))
+    missing = query_blocks * per - query_means.shape[2]
+    if missing:
+        query_means = torch.cat((query_means, query_means[:, :, -1:].expand(-1, -1, missing, -1)), 2)
     keys = key_means[:, :, : triton.cdiv(length, run)]
     best = query.new_empty(rows, heads, query_blocks, key_blocks, dtype=torch.float32)
     # One KV head at a time bounds the memory: runs of the prompt by runs of the chunk.

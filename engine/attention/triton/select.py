@@ -108,7 +108,7 @@ def _select_kernel(
 def select(
     scores: torch.Tensor, limits: torch.Tensor, budget: int, *, sinks: int = 1, recent: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `budget` best pages of each line of `scores`, float32 `[..., pages]`, of which `limits` (int32 `[...]`) exist.
+    """The `budget` best pages of each line of `scores`, float32 `[..., pages]`; `limits`, int32 `[...]`, exist.
 
     The first `sinks` and the last `recent` are always chosen. Returns the pages, int32 `[..., budget]`, ascending and
     -1 after the last, and their counts, int32 `[...]`. Exact; of equal scores at the border the earlier pages win.
