@@ -1,9 +1,9 @@
 """Sparse attention on one GPU: kernels, a decode step, prefill, a million tokens, and answers that stay right.
 
-`pip install --no-deps . && python bench/kv_gpu.py --out kv_gpu.json` from the repository's root. Each section checks
-`pip install --no-deps . && python bench/kv_gpu.py --out kv_gpu.json` from the root. Each section checks its
-and `million` have the shape of Llama-3-8B and random weights, and their keys and values are random: they measure speed
-alone. `quality` needs a trained model (`--model FOLDER`, SmolLM2).
+Run `pip install --no-deps . && python bench/kv_gpu.py --out kv_gpu.json` in the root. Each section checks its results
+against float32 before it times anything, and goes on when another fails. The models of `step`, `prefill` and `million`
+have the shape of Llama-3-8B and random weights, and their keys and values are random: they measure speed alone.
+`quality` needs a trained model (`--model FOLDER`, SmolLM2).
 """
 
 from __future__ import annotations

@@ -281,8 +281,8 @@ def estimate(
     """The `budget` key blocks that each query block most likely needs: the first, the last, and the best between.
 
     `query` is `[rows, heads, new, head_size]`, the last of `length` tokens; `key_means` are the `run_means` of all
-    keys, `[rows, kv_heads, ceil(length / run), head_size]`. A block's score is the largest product of a run's mean in it with
-    a run's mean of the query block.
+    keys, `[rows, kv_heads, ceil(length / run), head_size]`. A block's score is the largest product of a run's mean in
+    it with a run's mean of the query block.
     """
     rows, heads, new, _ = query.shape
     kv_heads, per = key_means.shape[1], size // run
