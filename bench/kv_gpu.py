@@ -885,7 +885,7 @@ def quality(report: Report, options: argparse.Namespace) -> None:
     window = int(config.max_position_embeddings)
     right: dict[tuple[str, str], list[bool]] = {}
     densities: list[float] = []
-    for tokens in (2000, 4000, min(8000, window - 100)):
+    for tokens in (min(int(text), window - 100) for text in options.needle_tokens.split(",")):
         prompt = new_prompt(config, tokens + 64, None)
         found: dict[tuple[str, str], int] = {}
         for trial in range(options.trials):
@@ -951,6 +951,7 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--million-tokens", type=int, default=1_000_000)
     parser.add_argument("--host-seconds", type=float, default=90, help="stop pinning host memory after this long")
     parser.add_argument("--trials", type=int, default=10, help="needles for each length")
+    parser.add_argument("--needle-tokens", default="2000,4000,8000", help="lengths of the needles' texts")
     parser.add_argument("--seconds", type=float, default=340, help="begin no section after this long")
     return parser.parse_args(arguments)
 

@@ -229,12 +229,13 @@ def check_host():
             for head in range(kv_heads):
                 chosen = layer.plan.pages[0, head]
                 document = [p for p in chosen.tolist() if 0 <= p < count]
+                after = [slice((p - count) * page, (p - count + 1) * page) for p in chosen.tolist() if p >= count]
                 hits[head] += len(set(document) & set(recent[head]))
                 # The page used the longest time ago makes room.
                 recent[head] = [p for p in recent[head] if p not in document] + document
                 recent[head] = recent[head][-slots:]
-                k = torch.cat((true[document, head, 0].flatten(0, 1), own[0, head]))
-                v = torch.cat((true[document, head, 1].flatten(0, 1), own[1, head]))
+                k = torch.cat((true[document, head, 0].flatten(0, 1), *(own[0, head, at] for at in after)))
+                v = torch.cat((true[document, head, 1].flatten(0, 1), *(own[1, head, at] for at in after)))
                 q = query[0, 2 * head : 2 * head + 2]
                 close(out[0, 2 * head : 2 * head + 2], (q @ k.T * 0.25).softmax(-1) @ v, torch.float32)
         assert layer.traffic[:, 0].tolist() == hits
