@@ -1,0 +1,295 @@
+"""Checks of the kernels against torch, run by `test_triton` as a script with the name of a part.
+
+Memory that nobody should read holds NaN, and pages lie in any order.
+"""
+
+import sys
+
+import torch
+from triton.runtime import interpreter
+
+from longleaf.engine.attention.contract import BlockMask, Paged, Plan
+
+_PATCH = interpreter._patch_lang_tensor
+
+
+def _patch(tensor, scope):
+    # NumPy 2.4 makes no number of an array of one element, and Triton 3.6's interpreter asks it to.
+    _PATCH(tensor, scope)
+    scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+
+interpreter._patch_lang_tensor = _patch
+
+from longleaf.engine.attention.triton.append import append, summarize  # noqa: E402
+from longleaf.engine.attention.triton.attend import TritonAttend  # noqa: E402
+from longleaf.engine.attention.triton.decode import Decoder  # noqa: E402
+from longleaf.engine.attention.triton.host import HostLayer, quantise  # noqa: E402
+from longleaf.engine.attention.triton.layers import PagedLayer  # noqa: E402
+from longleaf.engine.attention.triton.prefill import estimate, prefill, run_means  # noqa: E402
+from longleaf.engine.attention.triton.retrieve import Retriever, score  # noqa: E402
+from longleaf.engine.attention.triton.select import select  # noqa: E402
+from longleaf.engine.errors import EngineFailed  # noqa: E402
+
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 3e-3}
+NAN = float("nan")
+
+
+def close(found, expected, dtype):
+    error = (found.double() - expected.double()).norm() / expected.double().norm()
+    assert error < TOLERANCE[dtype], float(error)
+
+
+def check_select():
+    scores = torch.randn(3, 4, 100)
+    scores[0, 0, 7] = NAN
+    scores[0, 1] = 1.0
+    scores[0, 2] *= 1e-30
+    scores[0, 3, 10:] = -torch.inf
+    limits = torch.tensor([[100, 57, 100, 99], [3, 1, 2, 8], [0, 9, 100, 64]], dtype=torch.int32)
+    for budget, sinks, recent in ((8, 1, 2), (3, 2, 1), (33, 0, 1), (128, 1, 1)):
+        pages, counts = select(scores, limits, budget, sinks=sinks, recent=recent)
+        for at in ((i, j) for i in range(3) for j in range(4)):
+            limit = int(limits[at])
+            line = torch.nan_to_num(scores[at][:limit], nan=-torch.inf, neginf=-torch.inf)
+            line[:sinks] = torch.inf
+            line[max(0, limit - recent) :] = torch.inf
+            count = min(limit, budget)
+            chosen = pages[at][:count].tolist()
+            assert int(counts[at]) == count
+            assert pages[at][count:].tolist() == [-1] * (budget - count)
+            assert chosen == sorted(set(chosen))
+            # Stable descending order: of equal scores the earlier page is chosen.
+            assert chosen == sorted(torch.sort(line, descending=True, stable=True).indices[:count].tolist())
+    for wrong in ({"budget": 2, "sinks": 2, "recent": 1}, {"budget": 4, "recent": 0}):
+        try:
+            select(scores, limits, **wrong)
+        except EngineFailed:
+            continue
+        raise AssertionError(wrong)
+
+
+def check_decode():
+    for dtype, kind, page in (
+        (torch.float32, "minmax", 16),
+        (torch.float16, "minmax", 32),
+        (torch.float32, "mean", 16),
+    ):
+        rows, kv_heads, group, size, logical = 4, 2, 3, 16, 7
+        lengths = torch.tensor([7 * page - 3, 2 * page + 1, page, 0], dtype=torch.int32)
+        table = (torch.randperm(rows * logical) + 1).int().view(rows, logical)
+        for row in range(rows):
+            table[row, -(-int(lengths[row]) // page) :] = 0
+        pool = torch.full((2, rows * logical + 1, kv_heads, page, size), NAN, dtype=dtype)
+        width = 2 * size if kind == "minmax" else size
+        summary = torch.full((rows * logical + 1, kv_heads, width), NAN, dtype=dtype)
+        paged = Paged(pool[0], pool[1], table, lengths)
+        tokens = torch.randn(2, rows, kv_heads, int(lengths.max()), size).to(dtype)
+        newest = torch.empty(2, rows, kv_heads, 1, size, dtype=dtype)
+        for row in range(rows):
+            length = int(lengths[row])
+            if not length:
+                continue
+            newest[:, row] = tokens[:, row, :, length - 1 : length]
+            # In two parts that end within a page, the last token apart.
+            for begin, end in ((0, length // 3), (length // 3, length - 1)):
+                one = Paged(pool[0], pool[1], table[row : row + 1], torch.tensor([end], dtype=torch.int32))
+                if end > begin:
+                    append(one, summary, *(part[row : row + 1, :, begin:end] for part in tokens), kind)
+        query = torch.randn(rows, kv_heads * group, size).to(dtype)
+        scale, budget = size**-0.5, 4
+        plans = [
+            Retriever(budget, kind=kind, fused=fused)(query, summary, paged, scale, new=(newest[0], newest[1]))
+            for fused in (True, False)
+        ]
+        assert torch.equal(plans[0].pages, plans[1].pages)
+        assert torch.equal(plans[0].counts, plans[1].counts)
+        scores = score(query, summary, paged, scale, kind)
+        again = torch.full_like(summary, NAN)
+        used = table[table > 0].long()
+        filled = (lengths[:, None] - torch.arange(logical) * page).clamp(0, page).int()[table > 0]
+        summarize(again, pool[0], used, filled, kind)
+        assert torch.equal(again[used], summary[used])
+        plan, shared = plans[0], Plan(plans[0].pages[:, :1], plans[0].counts[:, :1])
+        out = Decoder(splits=4, tile=32)(query, paged, plan, scale)
+        shared_out = Decoder(splits=2, tile=16)(query, paged, shared, scale)
+        dense = TritonAttend().decode(query, paged, None, scale)
+        assert not out[3].any()
+        assert not dense[3].any()
+        assert plan.counts[3].tolist() == [0, 0]
+        for row in range(rows - 1):
+            length = int(lengths[row])
+            count = -(-length // page)
+            keys, values = tokens[0, row, :, :length].double(), tokens[1, row, :, :length].double()
+            for head in range(kv_heads):
+                lines = [keys[head, i * page : (i + 1) * page] for i in range(count)]
+                q = query[row, head * group : (head + 1) * group].double()
+                if kind == "minmax":
+                    expected = [torch.maximum(q * x.amin(0), q * x.amax(0)).sum(-1).amax() for x in lines]
+                else:
+                    expected = [(q * x.mean(0)).sum(-1).amax() for x in lines]
+                close(scores[row, head, :count], torch.stack(expected) * scale, dtype)
+                assert bool((scores[row, head, count:] == -torch.inf).all())
+                chosen = plan.pages[row, head, : int(plan.counts[row, head])].tolist()
+                assert chosen[0] == 0
+                assert chosen[-1] == count - 1
+                for found, pages in (
+                    (out, chosen),
+                    (shared_out, plan.pages[row, 0, : int(plan.counts[row, 0])].tolist()),
+                    (dense, range(count)),
+                ):
+                    read = torch.cat([torch.arange(p * page, min(length, (p + 1) * page)) for p in pages])
+                    weights = (q @ keys[head, read].T * scale).softmax(-1)
+                    close(found[row, head * group : (head + 1) * group], weights @ values[head, read], dtype)
+
+
+def dense_prefill(query, keys, values, scale, allowed):
+    group, new, length = query.shape[1] // keys.shape[1], query.shape[2], keys.shape[2]
+    keys, values = (part.repeat_interleave(group, 1).double() for part in (keys, values))
+    scores = query.double() @ keys.mT * scale
+    past = torch.arange(length) <= torch.arange(length - new, length)[:, None]
+    return scores.masked_fill(~(past & allowed), -torch.inf).softmax(-1) @ values
+
+
+def check_prefill():
+    cases = ((torch.float32, 1, 2, 1, 64, 64, 32, 32), (torch.float16, 2, 3, 3, 50, 133, 16, 16))
+    for dtype, rows, heads, kv_heads, new, length, size, block in (*cases, (torch.float32, 1, 2, 2, 33, 200, 16, 32)):
+        query = torch.randn(rows, heads, new, size).to(dtype)
+        keys, values = (torch.randn(rows, kv_heads, length, size).to(dtype) for _ in range(2))
+        scale, start = size**-0.5, length - new
+        everything = torch.ones((), dtype=torch.bool)
+        expected = dense_prefill(query, keys, values, scale, everything)
+        close(TritonAttend().prefill(query, keys, values, None, scale), expected, dtype)
+        close(prefill(query, keys, values, None, scale, tile=(16, 16)), expected, dtype)
+        query_blocks, key_blocks = -(-new // block), -(-length // block)
+        for shared in (True, False):
+            mask = torch.rand(rows, 1 if shared else heads, query_blocks, key_blocks) < 0.5
+            for index in range(query_blocks):  # a query's own block, so that none has nothing to read
+                first = (start + index * block) // block
+                mask[:, :, index, first : first + 2] = True
+            tokens = mask.repeat_interleave(block, 2)[:, :, :new].repeat_interleave(block, 3)[..., :length]
+            found = TritonAttend().prefill(query, keys, values, BlockMask(mask, block, start), scale)
+            close(found, dense_prefill(query, keys, values, scale, tokens), dtype)
+        try:
+            TritonAttend().prefill(query, keys, values, BlockMask(mask, block, start + 1), scale)
+        except EngineFailed:
+            continue
+        raise AssertionError("a mask of another chunk was taken")
+    # A planted run of keys is among the few chosen blocks, and a full budget is everything.
+    query = torch.randn(1, 4, 48, 16)
+    keys, values = (torch.randn(1, 2, 256, 16) for _ in range(2))
+    sought = torch.randn(16)
+    keys[:, :, 100:108] = 3 * sought
+    query += 2 * sought
+    few = estimate(query, run_means(keys, 8), 256, 4, size=16, run=8, recent=1)
+    for head in range(4):
+        for index in range(3):
+            assert 100 // 16 in few.blocks[0, head, index, : int(few.counts[0, head, index])].tolist()
+    full = estimate(query, run_means(keys, 8), 256, 16, size=16, run=8)
+    close(
+        prefill(query, keys, values, full, 0.25),
+        dense_prefill(query, keys, values, 0.25, torch.ones((), dtype=torch.bool)),
+        torch.float32,
+    )
+
+
+def check_host():
+    kv_heads, size, page, count, slots = 2, 16, 16, 40, 16
+    keys, values = (torch.randn(count, kv_heads, page, size) for _ in range(2))
+    small, by_channel, by_token = quantise(keys, values)
+    restored = torch.stack(
+        (small[:, :, 0] * by_channel[:, :, None].float(), small[:, :, 1] * by_token[..., None].float()), 2
+    )
+    original = torch.stack((keys, values), 2)
+    assert (restored - original).norm() / original.norm() < 1e-2
+    for host, scales, true in ((original, None, original), (small, (by_channel, by_token), restored)):
+        layer = HostLayer(
+            host,
+            scales,
+            Retriever(6),
+            Decoder(splits=2, tile=32),
+            slots=slots,
+            tail=2,
+            dtype=torch.float32,
+            device=torch.device("cpu"),
+        )
+        layer.keys.fill_(NAN)
+        layer.values.fill_(NAN)
+        layer.describe(0, true[:, :, 0].contiguous())
+        own = torch.zeros(2, kv_heads, 0, size)
+        recent: list[list[int]] = [[] for _ in range(kv_heads)]
+        hits = [0] * kv_heads
+        query = torch.randn(1, 2 * kv_heads, size)
+        for step in range(18):
+            query = 0.8 * query + 0.6 * torch.randn_like(query)
+            new = torch.randn(2, 1, kv_heads, 1, size)
+            own = torch.cat((own, new[:, 0]), 2)
+            lengths = torch.tensor([count * page + step + 1], dtype=torch.int32)
+            out = layer(query, new[0], new[1], lengths, 0.25)
+            for head in range(kv_heads):
+                chosen = layer.plan.pages[0, head]
+                document = [p for p in chosen.tolist() if 0 <= p < count]
+                after = [slice((p - count) * page, (p - count + 1) * page) for p in chosen.tolist() if p >= count]
+                hits[head] += len(set(document) & set(recent[head]))
+                # The page used the longest time ago makes room.
+                recent[head] = [p for p in recent[head] if p not in document] + document
+                recent[head] = recent[head][-slots:]
+                k = torch.cat((true[document, head, 0].flatten(0, 1), *(own[0, head, at] for at in after)))
+                v = torch.cat((true[document, head, 1].flatten(0, 1), *(own[1, head, at] for at in after)))
+                q = query[0, 2 * head : 2 * head + 2]
+                close(out[0, 2 * head : 2 * head + 2], (q @ k.T * 0.25).softmax(-1) @ v, torch.float32)
+        assert layer.traffic[:, 0].tolist() == hits
+        assert bool((layer.traffic[:, 1] > 0).all())
+
+
+def check_step():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from longleaf.engine.attention.graph import DecodeStep
+
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_hidden_layers=2,
+        vocab_size=97,
+        head_dim=16,
+    )
+    model = LlamaForCausalLM(config).eval()
+    ids = torch.randint(0, 97, (1, 37))
+    expected = model.generate(ids, max_new_tokens=6, do_sample=False, eos_token_id=None, pad_token_id=0)[0, 37:]
+    held = model(ids[:, :36], use_cache=True).past_key_values
+    table = torch.tensor([[3, 1, 4, 2], [0, 0, 0, 0]], dtype=torch.int32)
+    step = DecodeStep(model, 2, compiled=None)
+    for retriever in (None, Retriever(8)):  # a budget of everything is dense
+        decoder = Decoder()
+        pools = [[torch.full((5, 2, 16, 16), NAN) for _ in range(2)] for _ in range(2)]
+        layers = [PagedLayer(keys, values, table, retriever, decoder) for keys, values in pools]
+        for layer, filled in zip(layers, held.layers, strict=True):
+            both = (torch.cat((part, part)) for part in (filled.keys, filled.values))
+            layer.fill(*both, torch.tensor([36, 0], dtype=torch.int32))
+        step.use(layers, 64)
+        step.begin([int(ids[0, 36]), 0], [36, 0])
+        assert step.run(6)[0].tolist() == expected.tolist()
+        assert step.lengths.tolist() == [42, 0]
+        assert layers[0].keys[0].isnan().all()
+        try:
+            step.run(23)
+        except EngineFailed:
+            continue
+        raise AssertionError("tokens were written past the pages")
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    torch.set_grad_enabled(False)
+    part = sys.argv[1]
+    {
+        "select": check_select,
+        "decode": check_decode,
+        "prefill": check_prefill,
+        "host": check_host,
+        "step": check_step,
+    }[part]()
+    sys.stdout.write(f"{part} agrees\n")
