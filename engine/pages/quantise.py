@@ -62,7 +62,7 @@ def decode(records: torch.Tensor, shape: PageShape, stored: Format) -> torch.Ten
         return records.contiguous().view(shape.dtype).view(*lead, *numbers)
     keys, values = shape.kv_heads * shape.head_size, shape.kv_heads * shape.page
     scales = records[..., : 4 * (keys + values)].contiguous().view(torch.float16).float()
-    key_low, key_step, value_low, value_step = scales.split([keys, keys, values, values], dim=-1)
+    key_low, key_step, value_low, value_step = torch.split(scales, [keys, keys, values, values], dim=-1)
     codes = records[..., 4 * (keys + values) :]
     if stored == "int4":
         codes = torch.stack([codes & 15, codes >> 4], dim=-1).flatten(start_dim=-2)

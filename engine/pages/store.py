@@ -44,7 +44,10 @@ class Traffic:
 class Source(Protocol):
     """A file whose pages a store reads when they are wanted."""
 
-    stored: Format
+    @property
+    def stored(self) -> Format:
+        """The format of its records."""
+        ...
 
     def read(self, page: int, first: int, layers: int) -> torch.Tensor:
         """Records uint8 `[layers, record_bytes]` of a page, from layer `first`. Raises `SegmentDamaged`."""
@@ -69,6 +72,10 @@ class PageStore:
     `capacity` is the pages the device holds, each in all layers; None grows. With a `host` tier, or a `format` other
     than exact, pages that the device has no room for lie in the host's memory in that format, and come back when they
     are wanted, the least recently used going out for them. A page is in full precision until it first goes out.
+
+    `run` is how many layers of a page move together: by default all where there is no tier, one where a CPU has one
+    (it reads what a layer wants and no more), and on a GPU as many as make a large copy. A store on a CPU that reads
+    files does best with 1.
     """
 
     def __init__(
@@ -79,6 +86,7 @@ class PageStore:
         capacity: int | None = None,
         host: HostTier | None = None,
         format: Format = "exact",
+        run: int | None = None,
     ) -> None:
         self.shape = shape
         self.device = torch.device(device)
@@ -86,10 +94,12 @@ class PageStore:
         self.host = HostTier() if host is None and format != "exact" else host
         self._record = record_bytes(shape, format)
         on_gpu = self.device.type == "cuda"
-        self._run = shape.layers
+        if run is None:
+            run = shape.layers
+            if self.host is not None:
+                run = self.host.copy_bytes // self._record if on_gpu else 1
+        self._run = max(1, min(shape.layers, run))
         if self.host is not None:
-            # A CPU reads what a layer wants and no more; a bus wants large copies.
-            self._run = max(1, min(shape.layers, self.host.copy_bytes // self._record)) if on_gpu else 1
             self.host.bind(self._run * self._record, pinned=on_gpu)
         self._groups = -(-shape.layers // self._run)
         slots = None if capacity is None else capacity * self._groups
@@ -97,7 +107,7 @@ class PageStore:
         self._soft = slots
         if slots is None and self.host is not None:
             self._soft = max(1, _POOL_BYTES // (self._run * shape.layer_bytes))
-        self._side = torch.cuda.Stream(self.device) if on_gpu and self.host is not None else None
+        self._side = _stream(self.device) if on_gpu and self.host is not None else None
         self._arriving: dict[int, torch.cuda.Event] = {}
 
         self._sequences: dict[int, _Sequence] = {}
@@ -224,8 +234,8 @@ class PageStore:
         """What a summary buffer is kept by: the blocks of the logical pages, int32 `[rows, logical]` padded with 0, and
         `layer`'s lengths, int32 `[rows]`.
 
-        A block keeps its id wherever its page lies, and is less than `block_room`. Where every page is on the device
-        because there is no tier and no file beneath it, blocks and physical pages are the same numbers.
+        A block keeps its id wherever its page lies, and is less than `block_room`. In a store that has no tier, reads
+        no file and moves all layers together, blocks and physical pages are the same numbers.
         """
         rows = [self._held(sequence) for sequence in sequences]
         lengths = [self._length(held, layer) for held in rows]
@@ -291,6 +301,42 @@ class PageStore:
         with torch.cuda.stream(self._side):
             self._fetch(group, missing, keep=blocks)
             self._arriving[group] = self._side.record_event()
+
+    def records(self, sequence: int, pages: range, tokens: int, stored: Format) -> torch.Tensor:
+        """Pages as they are kept in a file: uint8 `[pages, layers, record_bytes]` on the CPU, in any format.
+
+        What lies behind token `tokens` repeats the last one, so that the same text gives the same bytes. Pages that
+        went out in this format are given as they lie there. Raises `PagesFull` where they must come back and cannot.
+        """
+        held = self._held(sequence)
+        blocks = held.blocks[pages.start : pages.stop]
+        ragged = tokens % self.shape.page if pages.stop == self.shape.pages(tokens) else 0
+        found = torch.empty(len(blocks), self.shape.layers, record_bytes(self.shape, stored), dtype=torch.uint8)
+        for row, block in enumerate(blocks):
+            last = ragged and row == len(blocks) - 1
+            for group in range(self._groups):
+                first = group * self._run
+                layers = slice(first, min(first + self._run, self.shape.layers))
+                kept = None if last else self._as_kept(block, group, stored)
+                if kept is None:
+                    slot = int(self._resident(group, np.array([block], np.int32))[0])
+                    numbers = self._pool.tensor[slot, : layers.stop - first]
+                    if last:
+                        numbers = numbers.clone()
+                        numbers[..., ragged:, :] = numbers[..., ragged - 1 : ragged, :]
+                    kept = encode(numbers, stored)
+                found[row, layers] = kept.cpu()
+        return found
+
+    def _as_kept(self, block: int, group: int, stored: Format) -> torch.Tensor | None:
+        first = group * self._run
+        layers = min(self._run, self.shape.layers - first)
+        if self._written[group, block] and self.format == stored and self.host is not None:
+            return self.host.page(int(self._below[group, block])).view(self._run, -1)[:layers]
+        if block in self._files and self._files[block][0].stored == stored:
+            source, page = self._files[block]
+            return source.read(page, first, layers)
+        return None
 
     def stats(self) -> Traffic:
         """Traffic since the store was made."""
@@ -402,7 +448,7 @@ class PageStore:
     def _writable(self, held: _Sequence, group: int) -> Ids:
         """Slots of the pages that the step writes to, taken where they are not yet."""
         blocks = np.asarray(held.blocks[held.length // self.shape.page :], np.int32)
-        slots = self._place[group, blocks]
+        slots: Ids = self._place[group, blocks]
         fresh = blocks[slots == 0]
         if len(fresh):
             self._take_slots(group, fresh.tolist(), keep=blocks)
@@ -420,7 +466,7 @@ class PageStore:
             slots = slots[1:]
         whole = (count - done) // page
         if whole:
-            part = new[:, done : done + whole * page].unflatten(1, (whole, page)).transpose(0, 1)
+            part = new[:, done : done + whole * page].reshape(len(new), whole, page, -1).transpose(0, 1)
             index = torch.from_numpy(slots[:whole].astype(np.int64)).to(pool.device)
             pool[index] = part.to(pool.dtype)
             done += whole * page
@@ -453,7 +499,7 @@ class PageStore:
         arriving = self._arriving.pop(group, None)
         if arriving is not None:
             torch.cuda.current_stream(self.device).wait_event(arriving)
-        slots = self._place[group, blocks]
+        slots: Ids = self._place[group, blocks]
         missing = blocks[slots == 0]
         self._misses += len(missing)
         self._hits += len(blocks) - len(missing)
@@ -486,7 +532,7 @@ class PageStore:
             return
         places = self._below[group, below].tolist()
         if self._side is None:
-            self._fill([slots[block] for block in below], self.host.read(places).unflatten(1, (self._run, -1)))
+            self._fill([slots[block] for block in below], self.host.read(places).view(len(below), self._run, -1))
         elif self.format == "exact":
             memory = self._pool.tensor.view(self._pool.slots, -1).view(torch.uint8)
             for block, place in zip(below, places, strict=True):
@@ -495,7 +541,7 @@ class PageStore:
             records = torch.empty(len(below), self._run * self._record, dtype=torch.uint8, device=self.device)
             for row, place in zip(records, places, strict=True):
                 row.copy_(self.host.page(place), non_blocking=True)
-            self._fill([slots[block] for block in below], records.unflatten(1, (self._run, -1)))
+            self._fill([slots[block] for block in below], records.view(len(below), self._run, -1))
 
     def _fill(self, slots: list[int], records: torch.Tensor, stored: Format | None = None) -> None:
         """Write records uint8 `[n, layers, record_bytes]` to slots."""
@@ -562,3 +608,7 @@ class PageStore:
         for place, record in zip(places, encode(pages, self.format).flatten(start_dim=1), strict=True):
             self.host.page(place).copy_(record, non_blocking=self._side is not None)
         self._written[groups, blocks] = True
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
