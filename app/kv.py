@@ -40,7 +40,7 @@ def kv_drop(
     if bool(documents) == everything:
         raise typer.BadParameter("name documents by id, or say --all; `longleaf kv list` shows what is kept")
     with open_library(library, settings) as opened:
-        for document in documents or [None]:
-            rows = opened.drop_kept(document)
-            size = sum(row.bytes for row in rows)
-            typer.echo(f"dropped {len(rows)} ({size / 1e6:,.0f} MB){'' if document is None else f' of {document}'}")
+        rows = [row for document in documents or [] for row in opened.drop_kept(document)]
+        if everything:
+            rows += opened.drop_kept()
+    typer.echo(f"dropped {len(rows)} ({sum(row.bytes for row in rows) / 1e6:,.0f} MB)")

@@ -26,6 +26,8 @@ from longleaf.engine.pages.shape import PageShape
 _FIRST_BLOCKS = 256
 # What a pool over a tier holds where no capacity is given, unless one call needs more.
 _POOL_BYTES = 256 << 20
+# Pages that are unpacked together: few enough to stay in a CPU's cache.
+_AT_ONCE = 32
 
 Ids = NDArray[np.int32]
 
@@ -308,24 +310,27 @@ class PageStore:
         What lies behind token `tokens` repeats the last one, so that the same text gives the same bytes. Pages that
         went out in this format are given as they lie there. Raises `PagesFull` where they must come back and cannot.
         """
-        held = self._held(sequence)
-        blocks = held.blocks[pages.start : pages.stop]
+        blocks = self._held(sequence).blocks[pages.start : pages.stop]
         ragged = tokens % self.shape.page if pages.stop == self.shape.pages(tokens) else 0
         found = torch.empty(len(blocks), self.shape.layers, record_bytes(self.shape, stored), dtype=torch.uint8)
-        for row, block in enumerate(blocks):
-            last = ragged and row == len(blocks) - 1
-            for group in range(self._groups):
-                first = group * self._run
-                layers = slice(first, min(first + self._run, self.shape.layers))
+        for group in range(self._groups):
+            first = group * self._run
+            layers = slice(first, min(first + self._run, self.shape.layers))
+            anew: list[int] = []
+            for row, block in enumerate(blocks):
+                last = ragged and row == len(blocks) - 1
                 kept = None if last else self._as_kept(block, group, stored)
                 if kept is None:
-                    slot = int(self._resident(group, np.array([block], np.int32))[0])
-                    numbers = self._pool.tensor[slot, : layers.stop - first]
-                    if last:
-                        numbers = numbers.clone()
-                        numbers[..., ragged:, :] = numbers[..., ragged - 1 : ragged, :]
-                    kept = encode(numbers, stored)
-                found[row, layers] = kept.cpu()
+                    anew.append(row)
+                else:
+                    found[row, layers] = kept
+            if not anew:
+                continue
+            slots = self._resident(group, np.array([blocks[row] for row in anew], np.int32))
+            numbers = self._pool.tensor[_index(slots, self.device), : layers.stop - first]
+            if ragged and anew[-1] == len(blocks) - 1:
+                numbers[-1, ..., ragged:, :] = numbers[-1, ..., ragged - 1 : ragged, :]
+            found[torch.tensor(anew), layers] = encode(numbers, stored).cpu()
         return found
 
     def _as_kept(self, block: int, group: int, stored: Format) -> torch.Tensor | None:
@@ -467,8 +472,7 @@ class PageStore:
         whole = (count - done) // page
         if whole:
             part = new[:, done : done + whole * page].reshape(len(new), whole, page, -1).transpose(0, 1)
-            index = torch.from_numpy(slots[:whole].astype(np.int64)).to(pool.device)
-            pool[index] = part.to(pool.dtype)
+            pool[_index(slots[:whole], pool.device)] = part.to(pool.dtype)
             done += whole * page
         if done < count:
             pool[int(slots[whole]), :, : count - done] = new[:, done:]
@@ -525,14 +529,18 @@ class PageStore:
         self._bytes_moved += len(wanted) * layers * self._record
         for stored in {self._files[block][0].stored for block in from_file}:
             some = [block for block in from_file if self._files[block][0].stored == stored]
-            records = torch.stack([from_file[block] for block in some])
-            self._fill([slots[block] for block in some], records, stored)
+            for start in range(0, len(some), _AT_ONCE):
+                part = some[start : start + _AT_ONCE]
+                self._fill([slots[block] for block in part], torch.stack([from_file[block] for block in part]), stored)
         below = [block for block in wanted if block not in from_file]
         if not below or self.host is None:
             return
         places = self._below[group, below].tolist()
         if self._side is None:
-            self._fill([slots[block] for block in below], self.host.read(places).view(len(below), self._run, -1))
+            for start in range(0, len(below), _AT_ONCE):
+                span = slice(start, start + _AT_ONCE)
+                records = self.host.read(places[span])
+                self._fill([slots[block] for block in below[span]], records.view(len(records), self._run, -1))
         elif self.format == "exact":
             memory = self._pool.tensor.view(self._pool.slots, -1).view(torch.uint8)
             for block, place in zip(below, places, strict=True):
@@ -604,10 +612,14 @@ class PageStore:
     def _put_below(self, groups: Ids, blocks: Ids, slots: Ids) -> None:
         assert self.host is not None
         places = self._below[groups, blocks].tolist()
-        pages = self._pool.tensor[torch.from_numpy(slots.astype(np.int64)).to(self.device)]
+        pages = self._pool.tensor[_index(slots, self.device)]
         for place, record in zip(places, encode(pages, self.format).flatten(start_dim=1), strict=True):
             self.host.page(place).copy_(record, non_blocking=self._side is not None)
         self._written[groups, blocks] = True
+
+
+def _index(slots: Ids, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(slots.astype(np.int64)).to(device)
 
 
 def _stream(device: torch.device) -> torch.cuda.Stream:
