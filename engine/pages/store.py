@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -191,7 +192,8 @@ class PageStore:
         group, inner = divmod(layer, self._run)
         try:
             if not held.done:
-                self._begin(held, new)
+                self._extend(held, new)
+                held.step = new
             slots = self._writable(held, group)
         except Exception:
             self._abandon(held)
@@ -207,9 +209,39 @@ class PageStore:
                 self._abandon(held)
                 raise
         if len(held.done) == self.shape.layers:
-            held.length += held.step
-            held.step = 0
-            held.done.clear()
+            self._end(held)
+
+    def reserve(self, sequence: int, tokens: int) -> None:
+        """Take pages for `tokens` tokens to come, so that `table` stays as it is while they are appended.
+
+        Raises `PagesFull`; the sequence then has the pages it had.
+        """
+        held = self._held(sequence)
+        if held.done:
+            raise ValueError(f"sequence {sequence} is within a step; all layers must append before pages are reserved")
+        try:
+            self._extend(held, tokens)
+            for group in range(self._groups):
+                self._writable(held, group)
+        except PagesFull:
+            self._abandon(held)
+            raise
+
+    def advance(self, sequence: int, tokens: int) -> None:
+        """Count tokens that all layers have, because a kernel wrote them to the pages reserved for them."""
+        held = self._held(sequence)
+        if held.done or self.shape.pages(held.length + tokens) > len(held.blocks):
+            raise ValueError(f"{tokens} tokens were not reserved after token {held.length} of sequence {sequence}")
+        held.step = tokens
+        held.done = set(range(self.shape.layers))
+        if self.host is not None:
+            for group in range(self._groups):
+                self._seal(held, group, self.host)
+        self._end(held)
+
+    def table(self, sequence: int, layer: int) -> torch.Tensor:
+        """Physical pages of a sequence, reserved ones too, int32 `[logical]`; 0 where a page is not on the device."""
+        return self._table(self._held(sequence), layer // self._run).clone()
 
     # Reading
 
@@ -300,7 +332,7 @@ class PageStore:
         if not len(missing):
             return
         self._side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(self._side):
+        with torch.cuda.stream(self._side), suppress(PagesFull):
             self._fetch(group, missing, keep=blocks)
             self._arriving[group] = self._side.record_event()
 
@@ -352,6 +384,11 @@ class PageStore:
     @property
     def _tiered(self) -> bool:
         return self.host is not None or bool(self._files)
+
+    @property
+    def _on_side(self) -> bool:
+        """Whether a prefetch is being issued."""
+        return self._side is not None and torch.cuda.current_stream(self.device) == self._side
 
     def _held(self, sequence: int) -> _Sequence:
         held = self._sequences.get(sequence)
@@ -414,18 +451,24 @@ class PageStore:
 
     # A step
 
-    def _begin(self, held: _Sequence, new: int) -> None:
-        """Take blocks for a step. A partly filled page is copied first where it is shared or was full before, so
-        that what others read, or what lies beneath, stays as it is."""
+    def _extend(self, held: _Sequence, new: int) -> None:
+        """Take blocks for tokens to come. A partly filled page is copied first where it is shared or was full before,
+        so that what others read, or what lies beneath, stays as it is."""
         if held.length % self.shape.page:
-            last = held.blocks[-1]
+            at = held.length // self.shape.page
+            last = held.blocks[at]
             if self._references[last] > 1 or last in self._files or self._sealed[:, last].any():
-                held.blocks[-1] = self._copied(last)
+                held.blocks[at] = self._copied(last)
                 held.changed += 1
-        held.step = new
         more = self.shape.pages(held.length + new) - len(held.blocks)
-        held.blocks += self._take_blocks(more)
-        held.changed += 1
+        if more > 0:
+            held.blocks += self._take_blocks(more)
+            held.changed += 1
+
+    def _end(self, held: _Sequence) -> None:
+        held.length += held.step
+        held.step = 0
+        held.done.clear()
 
     def _copied(self, block: int) -> int:
         copy = self._take_blocks(1)[0]
@@ -500,9 +543,7 @@ class PageStore:
 
     def _resident(self, group: int, blocks: Ids) -> Ids:
         """Bring blocks, each named once, to the device; returns their slots."""
-        arriving = self._arriving.pop(group, None)
-        if arriving is not None:
-            torch.cuda.current_stream(self.device).wait_event(arriving)
+        self._wait_for([group])
         slots: Ids = self._place[group, blocks]
         missing = blocks[slots == 0]
         self._misses += len(missing)
@@ -514,6 +555,13 @@ class PageStore:
             slots = self._place[group, blocks]
             self._used[slots] = self._clock
         return slots
+
+    def _wait_for(self, groups: Sequence[int]) -> None:
+        """Let the current stream wait for what is being prefetched for these groups."""
+        for group in groups:
+            arriving = self._arriving.pop(group, None)
+            if arriving is not None:
+                torch.cuda.current_stream(self.device).wait_event(arriving)
 
     def _fetch(self, group: int, blocks: Ids, keep: Ids) -> None:
         first = group * self._run
@@ -558,6 +606,9 @@ class PageStore:
 
     def _take_slots(self, group: int, blocks: list[int], keep: Ids) -> list[int]:
         """Slots for blocks that have none, putting others out where that is needed; `keep` stay."""
+        if self._arriving and not self._on_side:
+            # A prefetch may still be reading, on its way to the host, what was in the slots that it freed.
+            self._wait_for(list(self._arriving))
         if self._soft is not None and self._tiered:
             taken = self._pool.high_water - 1 - self._pool.free
             over = taken + len(blocks) - self._soft
@@ -582,6 +633,8 @@ class PageStore:
         if self.host is None:
             can &= np.isin(blocks, np.fromiter(self._files, np.int32, len(self._files)))
         can[self._place[group, keep]] = False
+        if self._on_side:  # what was wanted last may be in use by the time a prefetch ends
+            can[self._used[: len(can)] == self._clock] = False
         return np.flatnonzero(can).astype(np.int32)
 
     def _spare(self) -> int:
