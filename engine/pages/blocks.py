@@ -56,7 +56,8 @@ class Blocks:
     """Ids from 1 on, each of a page in all layers. Layers move in groups of `run`.
 
     `slots` int32 `[groups, blocks]` are the slots of the pool, 0 where a run is not on the device; `moved` counts, for
-    each group, how often they changed. Arguments are those of `PageStore`.
+    each group, how often they changed; `room` is one more than the largest id so far. Arguments are those of
+    `PageStore`.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Blocks:
 
     @property
     def tiered(self) -> bool:
+        """Whether pages can lie elsewhere than on the device."""
         return self.host is not None or bool(self._files)
 
     @property
@@ -238,6 +240,8 @@ class Blocks:
         first = group * self.run
         layers = min(self.run, self.shape.layers - first)
         if self._written[group, block] and self.stored == stored and self.host is not None:
+            if self._side is not None:
+                torch.cuda.synchronize(self.device)  # it may still be on its way to the host
             return self.host.page(int(self._below[group, block])).view(self.run, -1)[:layers]
         if block in self._files and self._files[block][0].stored == stored:
             source, page = self._files[block]

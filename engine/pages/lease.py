@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ class Lease:
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.id = secrets.token_hex(8)
+        self._process = os.getpid()
         self._file = folder / f"{self.id}.json"
         self._lock = FileLock(folder / f"{self.id}.lock", thread_local=False)
         self._lock.acquire(timeout=0)
@@ -30,7 +32,7 @@ class Lease:
         self._lock.release()
 
     def __del__(self) -> None:
-        if hasattr(self, "_lock"):
+        if hasattr(self, "_lock") and self._process == os.getpid():  # not the copy that a fork makes
             self.release()
 
 
