@@ -165,7 +165,7 @@ def test_the_index_is_rebuilt(shell, added):
 def test_doctor_and_models_change_nothing(shell):
     checks = shell("doctor", "--json")
     assert checks.code == 0, checks.out
-    assert {"python", "torch", "library"} <= {check["what"] for check in checks.json}
+    assert {"python", "torch", "library", "kept documents"} <= {check["what"] for check in checks.json}
     listed = shell("models", "list").out
     assert listed.count("(default)") == 2
     assert f"{DEFAULT_READER} (default)" in listed
