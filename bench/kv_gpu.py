@@ -415,6 +415,11 @@ class Models:
             self._step = DecodeStep(self.model(), 1, compiled=self._mode)
         return self._step
 
+    def free(self) -> None:
+        """Lets go of the pages of the last step's layers."""
+        if self._step is not None:
+            self._step.use([Nothing()] * LAYERS, 1)
+
     def weight_bytes(self) -> int:
         embedding = self.model().model.embed_tokens.weight
         return sum(p.nbytes for p in self.model().parameters()) - int(embedding.nbytes)
@@ -833,7 +838,7 @@ def million(report: Report, options: argparse.Namespace, models: Models) -> None
     measure("random, cache cold", 4, True)
     measure("random", 60, True)
     measure("greedy", 60, False)
-    step.use([Nothing()] * LAYERS, 1)
+    models.free()
     for host in hosts:
         torch.cuda.cudart().cudaHostUnregister(host.data_ptr())
 
@@ -990,6 +995,7 @@ def main(arguments: list[str]) -> int:
             traceback.print_exc()
             failed.append(name)
         report.note(**{f"{name}_s": round(time.perf_counter() - begun, 1)})
+        models.free()
         release()
     report.note(failed=failed, seconds=round(report.seconds(), 1))
     print(report.markdown(), flush=True)
