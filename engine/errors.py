@@ -34,3 +34,7 @@ class Stopped(LongleafError):
 
 class MissingExtra(LongleafError):
     """An optional part is not installed; the message holds the `pip install` that adds it."""
+
+
+class PagesFull(LongleafError):
+    """The page store has no room for more keys and values; it stays as it was before the call."""
