@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from longleaf.engine.attention.attend import gather, two_parts
+from longleaf.engine.attention.attend import every_page, gather, two_parts
 from longleaf.engine.attention.bank import SummaryBank
 from longleaf.engine.attention.cache import everything
 from longleaf.engine.attention.contract import Attend, Chunk, Paged, Plan, Policy, Positions, ReadsPages, Step
@@ -146,7 +146,7 @@ def _decode(
     if plan is not None and paged.recorder is not None:
         paged.recorder.note(layer, plan)
     if paged.positions is not None and frequencies is not None:
-        return _placed(query, plan or _every_page(step), step, paged, paged.positions, frequencies)
+        return _placed(query, every_page(step.blocks) if plan is None else plan, step, paged, paged.positions, frequencies)
     if plan is None:
         return paged.attend.decode(query, paged.store.paged(paged.sequences, layer), None, scale)
     if len(paged.sequences) == 1 or paged.store.host is None:
@@ -179,13 +179,6 @@ def _row(plan: Plan, row: int) -> Plan:
     return Plan(plan.pages[row, None], plan.counts[row, None], scores)
 
 
-def _every_page(step: Step) -> Plan:
-    rows, logical = step.blocks.shape
-    pages = torch.arange(logical, device=step.blocks.device, dtype=torch.int32).expand(rows, 1, -1)
-    pages = pages.masked_fill(step.blocks[:, None] == 0, -1)
-    return Plan(pages, (pages >= 0).sum(dim=-1).int())
-
-
 def _placed(
     query: torch.Tensor, plan: Plan, step: Step, paged: Pass, positions: Positions, frequencies: torch.Tensor
 ) -> torch.Tensor:
@@ -196,9 +189,9 @@ def _placed(
         own = _row(plan, row)
         keys, values, real = gather(_brought(own, step, paged, [row]), own)
         start = (held - 1) // _block(paged) * _block(paged)
-        tokens = own.pages.clamp_min(0)[..., None] * page + torch.arange(page, device=keys.device)
+        tokens = (own.pages.clamp_min(0)[..., None] * page + torch.arange(page, device=keys.device)).flatten(2)
         where = torch.tensor([start], device=keys.device)
-        turned = placed(keys, tokens.flatten(2), where, positions, frequencies)
+        turned = placed(keys, tokens[..., : keys.shape[2]], where, positions, frequencies)
         asked = rotate(query[row, None], (held - 1 - start) * frequencies)
         q = asked.unflatten(1, (keys.shape[1], -1))
         outs.append(scaled_dot_product_attention(q, turned, values, attn_mask=real, scale=step.scale).flatten(1, 2))

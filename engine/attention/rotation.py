@@ -14,9 +14,9 @@ _FIXED = {"default", "linear", "llama3", "yarn"}
 
 def rotate(vectors: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     """Turn `[..., head_size]` by `angles` `[..., head_size / 2]`, halves paired as Llama pairs them."""
-    cos, sin = angles.cos().to(vectors.dtype), angles.sin().to(vectors.dtype)
-    first, second = vectors.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    cos, sin = angles.cos(), angles.sin()
+    first, second = vectors.float().chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(vectors.dtype)
 
 
 def placed(
