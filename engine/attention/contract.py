@@ -8,7 +8,7 @@ Where keys and values lie is the page store's business (`longleaf.engine.pages`)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -21,7 +21,9 @@ Axis = Literal["summary", "prefill", "decode", "heads", "positions", "eviction"]
 class Technique:
     """A line of the registry: what a technique is called, where it comes from, what it costs, and how it is made.
 
-    `build` takes the technique's settings as keywords, all of which have defaults.
+    `build` takes the technique's settings as keywords, all of which have defaults; with those in `everything` it reads
+    all there is, and must then equal dense attention. `by_place` ones choose without looking at queries and keys, so
+    they miss what lies where they do not look.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Technique:
     paper: str
     cost: str
     build: Callable[..., Any]
+    everything: Mapping[str, Any] = field(default_factory=dict)
+    by_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)

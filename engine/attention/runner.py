@@ -171,3 +171,17 @@ def grid(policy: Policy) -> int:
     if isinstance(policy, ReadsPages):
         return policy.block
     return int(getattr(policy, "grain", 1))
+
+
+def summary_of(policy: Any) -> Summary | None:
+    """The summary that a policy chooses by, its own or that of a policy within it; None where it needs none."""
+    own = getattr(policy, "summary", None)
+    if own is not None:
+        kept: Summary = own
+        return kept
+    for name in ("policy", "after", "before"):
+        inner = getattr(policy, name, None)
+        found = None if inner is None else summary_of(inner)
+        if found is not None:
+            return found
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,10 @@ class Budget:
         return 1 + -(-self.recent // page)
 
 
+EVERYTHING = Budget(tokens=1 << 30)
+"""A budget that no sequence exhausts."""
+
+
 def select(scores: torch.Tensor, lengths: torch.Tensor, page: int, budget: Budget) -> Plan:
     """The plan for scores `[rows, kv_heads or 1, logical]`, -inf where a row has no page.
 
@@ -53,7 +58,7 @@ def select(scores: torch.Tensor, lengths: torch.Tensor, page: int, budget: Budge
     count = min(budget.pages(page), logical)
     forced = always_read(lengths, logical, page, budget)[:, None]
     exists = (torch.arange(logical, device=scores.device) * page < lengths[:, None])[:, None]
-    ranked = scores.masked_fill(forced & exists, float("inf")).masked_fill(~exists, float("-inf"))
+    ranked = scores.masked_fill(forced, float("inf")).masked_fill(~exists, float("-inf"))
     best, chosen = ranked.topk(count, dim=-1)
     keep = best > float("-inf")
     if budget.mass < 1:
@@ -74,3 +79,23 @@ def always_read(lengths: torch.Tensor, logical: int, page: int, budget: Budget) 
     pages = torch.arange(logical, device=lengths.device)
     newest = (lengths[:, None] - 1).clamp_min(0) // page
     return (pages < -(-budget.sinks // page)) | (pages > newest - budget.recent_pages(page))
+
+
+def renewed(kept: Plan, new: Plan, rows: Sequence[bool]) -> Plan:
+    """`kept` with the lists of `rows` from `new`. Each row keeps its own choice, whatever is beside it in a batch."""
+    if all(rows):
+        return new
+    width = max(kept.pages.shape[-1], new.pages.shape[-1])
+    take = torch.tensor(rows, device=new.pages.device)[:, None, None]
+    scores = None
+    if kept.scores is not None and new.scores is not None:
+        scores = torch.where(take, _wide(new.scores, width, float("-inf")), _wide(kept.scores, width, float("-inf")))
+    return Plan(
+        torch.where(take, _wide(new.pages, width, -1), _wide(kept.pages, width, -1)),
+        torch.where(take[..., 0], new.counts, kept.counts),
+        scores,
+    )
+
+
+def _wide(lists: torch.Tensor, width: int, filler: float) -> torch.Tensor:
+    return torch.nn.functional.pad(lists, (0, width - lists.shape[-1]), value=filler)

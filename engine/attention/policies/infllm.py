@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from longleaf.engine.attention.contract import BlockMask, Chunk, Plan, Step, Summary, Technique
-from longleaf.engine.attention.selection import Budget, select
+from longleaf.engine.attention.selection import EVERYTHING, Budget, select
 from longleaf.engine.attention.summary.lowrank import LowRank
 
 
@@ -58,4 +58,5 @@ TECHNIQUE = Technique(
     paper="Xiao et al., NeurIPS 2024, arXiv:2402.04617",
     cost="reads the summary once a block of queries, and the budget; memory for keys does not grow with the prompt",
     build=InfLLM,
+    everything={"budget": EVERYTHING},
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longleaf.engine.attention.contract import Technique
 from longleaf.engine.attention.policies.retrieval import Retrieval
-from longleaf.engine.attention.selection import Budget
+from longleaf.engine.attention.selection import EVERYTHING, Budget
 from longleaf.engine.attention.summary.join import Join
 from longleaf.engine.attention.summary.mean import Mean
 
@@ -20,4 +20,5 @@ TECHNIQUE = Technique(
     paper="ShadowKV: Sun et al., ICML 2025, arXiv:2410.21465",
     cost="reads 1/(2 page) of the KV to score, and the budget",
     build=landmark,
+    everything={"budget": EVERYTHING, "dense_layers": 0},
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longleaf.engine.attention.contract import Summary, Technique
 from longleaf.engine.attention.policies.retrieval import Retrieval
-from longleaf.engine.attention.selection import Budget
+from longleaf.engine.attention.selection import EVERYTHING, Budget
 from longleaf.engine.attention.summary.lowrank import LowRank
 
 
@@ -19,4 +19,5 @@ TECHNIQUE = Technique(
     paper="LOCKS, 2026 (package locks-kv)",
     cost="reads the summary, a tenth of the KV at page 64 and rank 4, and the budget",
     build=page_mass,
+    everything={"budget": EVERYTHING, "dense_layers": 0},
 )

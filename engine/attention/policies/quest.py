@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longleaf.engine.attention.contract import Technique
 from longleaf.engine.attention.policies.retrieval import Retrieval
-from longleaf.engine.attention.selection import Budget
+from longleaf.engine.attention.selection import EVERYTHING, Budget
 from longleaf.engine.attention.summary.join import Join
 from longleaf.engine.attention.summary.minmax import MinMax
 
@@ -20,4 +20,5 @@ TECHNIQUE = Technique(
     paper="Tang et al., ICML 2024, arXiv:2406.10774",
     cost="reads 1/page of the KV to score, and the budget",
     build=quest,
+    everything={"budget": EVERYTHING, "dense_layers": 0},
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longleaf.engine.attention.contract import Summary, Technique
 from longleaf.engine.attention.policies.retrieval import Retrieval
-from longleaf.engine.attention.selection import Budget
+from longleaf.engine.attention.selection import EVERYTHING, Budget
 from longleaf.engine.attention.summary.minmax import MinMax
 from longleaf.engine.attention.summary.twolevel import TwoLevel
 
@@ -29,4 +29,5 @@ TECHNIQUE = Technique(
     paper="LServe: Yang et al., MLSys 2025, arXiv:2502.14866",
     cost="reads 1/page of the KV to score all pages, as much again for `refined` of them, and the budget",
     build=two_level,
+    everything={"budget": EVERYTHING, "dense_layers": 0},
 )

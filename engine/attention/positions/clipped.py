@@ -34,4 +34,5 @@ TECHNIQUE = Technique(
     paper="InfLLM: Xiao et al., NeurIPS 2024, arXiv:2402.04617",
     cost="turns every key that is read",
     build=Clipped,
+    everything={"window": 1 << 20},
 )

@@ -42,4 +42,5 @@ TECHNIQUE = Technique(
     paper="DPE: Lu et al., 2025, arXiv:2504.18857",
     cost="turns every key that is read, by an angle for each frequency",
     build=DimensionWise,
+    everything={"window": 1 << 20},
 )

@@ -44,4 +44,5 @@ TECHNIQUE = Technique(
     paper="An et al., ICML 2024, arXiv:2402.17463",
     cost="turns every key that is read",
     build=DualChunk,
+    everything={"chunk": 1 << 20},
 )

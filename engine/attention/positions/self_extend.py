@@ -37,4 +37,5 @@ TECHNIQUE = Technique(
     paper="Jin et al., ICML 2024, arXiv:2401.01325",
     cost="turns every key that is read",
     build=SelfExtend,
+    everything={"window": 1 << 20},
 )
