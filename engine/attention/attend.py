@@ -30,17 +30,17 @@ class TorchAttend:
         return torch.stack(rows)
 
     def decode(self, query: torch.Tensor, paged: Paged, plan: Plan | None, scale: float) -> torch.Tensor:
-        keys, values, real = gather(paged, every_page(paged.table) if plan is None else plan)
+        keys, values, real = gather(paged, every_page(paged) if plan is None else plan)
         q = query.unflatten(1, (keys.shape[1], -1))
         return scaled_dot_product_attention(q, keys, values, attn_mask=real, scale=scale).flatten(1, 2)
 
 
-def every_page(table: torch.Tensor) -> Plan:
-    """The plan that reads all pages of a table."""
-    rows, logical = table.shape
-    pages = torch.arange(logical, device=table.device, dtype=torch.int32).expand(rows, 1, -1)
-    pages = pages.masked_fill(table[:, None] == 0, -1)
-    return Plan(pages, (pages >= 0).sum(dim=-1).int())
+def every_page(paged: Paged) -> Plan:
+    """The plan that reads all that there is."""
+    logical = paged.table.shape[1]
+    pages = torch.arange(logical, device=paged.table.device, dtype=torch.int32)
+    real = pages * paged.page < paged.lengths[:, None, None]
+    return Plan(pages.masked_fill(~real, -1), real.sum(dim=-1).int())
 
 
 def causal(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:

@@ -116,8 +116,8 @@ class Summary(Protocol):
 class Step:
     """What a policy may know of a decode step: `layer` of `layers`, the pages, and their summary buffer.
 
-    `blocks` int32 `[rows, logical]` is where in `summary` each logical page is described, 0 where a row has fewer; it
-    is `paged.table` where no page can lie elsewhere. Keys may lie in slower memory: `paged.table` names all pages only
+    `blocks` int32 `[rows, logical]` is where in `summary` each logical page is described, 0 where a row has fewer, and
+    for its newest page until that is full; otherwise it is `paged.table`, where no page can lie elsewhere. Keys may lie in slower memory: `paged.table` names all pages only
     for a policy whose class says `reads_keys = True`. `held` are the rows' lengths as the host knows them, so that
     nothing need be read back from the device. `state` is the policy's own, one for each layer, and lives as long as the
     answer does; a policy itself has none.
@@ -179,6 +179,15 @@ class ReadsPages(Protocol):
 
         `query` is `[1, heads, new, head_size]`; its own keys and values are in the pages already.
         """
+        ...
+
+
+@runtime_checkable
+class IndexesDocuments(Protocol):
+    """A policy that works out something about a document's keys once, and finds it in a step's `state` as "index"."""
+
+    def index(self, keys: torch.Tensor) -> Any:
+        """The index of one layer's keys, `[kv_heads, tokens, head_size]`."""
         ...
 
 

@@ -6,6 +6,7 @@ with a sliding window read that window, as the model means them to, whatever the
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,20 +55,23 @@ class Pass:
     total: int | None = None
     blocks: torch.Tensor | None = None
     lengths: torch.Tensor | None = None
+    described: torch.Tensor | None = None
 
 
 def pages_of(model: Any) -> bool:
     """Whether a model's attention can go through pages. Says once of each kind of model that it cannot."""
     config = model.config.get_text_config(decoder=True)
     known = config.model_type in _KNOWN and getattr(config, "attn_logit_softcapping", None) is None
-    if not known and config.model_type not in _said(config):
-        _said(config).add(config.model_type)
-        _log.warning(
-            "attention of %s (%s) does not go through pages: it is dense, and what policies choose is not used",
-            type(model).__name__,
-            config.model_type,
-        )
+    if not known:
+        _say_once(type(model).__name__, config.model_type)
     return known
+
+
+@functools.cache
+def _say_once(model: str, kind: str) -> None:
+    _log.warning(
+        "attention of %s (%s) does not go through pages: it is dense, and what policies choose is not used", model, kind
+    )
 
 
 @contextmanager
@@ -115,6 +119,8 @@ def _describe(paged: Pass, layer: int, new: int) -> None:
     """What is the same in all layers is asked of the store once; pages that are full now are summarised."""
     if paged.blocks is None or paged.lengths is None:
         paged.blocks, paged.lengths = paged.store.blocks(paged.sequences, layer)
+        full = torch.arange(paged.blocks.shape[1], device=paged.blocks.device) < paged.lengths[:, None] // paged.store.shape.page
+        paged.described = paged.blocks.masked_fill(~full, 0)
     if paged.bank is None:
         return
     for row, (sequence, before) in enumerate(zip(paged.sequences, paged.before, strict=True)):
@@ -124,6 +130,7 @@ def _describe(paged: Pass, layer: int, new: int) -> None:
 def _step(paged: Pass, layer: int, scale: float, new: int) -> Step:
     assert paged.blocks is not None
     assert paged.lengths is not None
+    assert paged.described is not None
     keys, values = paged.store.pool(layer)
     pages = Paged(keys, values, paged.blocks, paged.lengths)
     if getattr(paged.policy, "reads_keys", False):
@@ -131,7 +138,7 @@ def _step(paged: Pass, layer: int, scale: float, new: int) -> Step:
     summary = keys.new_empty(0) if paged.bank is None else paged.bank.layer(layer)
     held = tuple(before + new for before in paged.before)
     state = paged.states.setdefault(layer, {})
-    return Step(layer, paged.store.shape.layers, pages, summary, scale, paged.blocks, held, state)
+    return Step(layer, paged.store.shape.layers, pages, summary, scale, paged.described, held, state)
 
 
 def _decode(
@@ -146,7 +153,7 @@ def _decode(
     if plan is not None and paged.recorder is not None:
         paged.recorder.note(layer, plan)
     if paged.positions is not None and frequencies is not None:
-        return _placed(query, every_page(step.blocks) if plan is None else plan, step, paged, paged.positions, frequencies)
+        return _placed(query, every_page(step.paged) if plan is None else plan, step, paged, paged.positions, frequencies)
     if plan is None:
         return paged.attend.decode(query, paged.store.paged(paged.sequences, layer), None, scale)
     if len(paged.sequences) == 1 or paged.store.host is None:

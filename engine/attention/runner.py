@@ -73,11 +73,13 @@ class Runner:
         total: int | None = None,
         keep: int = 1,
         stop: Callable[[], bool] | None = None,
+        shift: int = 0,
     ) -> torch.Tensor:
         """Append a prompt to a sequence, chunk by chunk; returns the logits of its last `keep` tokens.
 
         Chunks end on a grid from the sequence's first token, so that where a policy decides block by block, reading in
-        one call or in several gives the same. `total` is the length the sequence will have, where more calls follow.
+        one call or in several gives the same. `total` is the length the sequence will have, where more calls follow,
+        and `shift` how much further on its tokens stand than their number says, because some were evicted.
         Raises `PagesFull`, and `Stopped` where `stop` said so between chunks; the chunks before stay.
         """
         if not tokens:
@@ -95,7 +97,7 @@ class Runner:
             if len(tokens) - done - count < keep:  # what is asked for must be in the last chunk
                 count = len(tokens) - done
             part = torch.tensor([list(tokens[done : done + count])], device=self.model.device)
-            logits = self._run(part, [sequence], policy, keep=keep, total=total or end)
+            logits = self._run(part, [sequence], policy, keep=keep, total=total or end, shift=shift)
             done += count
         assert logits is not None
         return logits[0]
@@ -109,13 +111,17 @@ class Runner:
         *,
         states: States | None = None,
         recorder: Recorder | None = None,
+        shift: int = 0,
     ) -> torch.Tensor:
         """Append one token a sequence, `tokens` int64 `[rows]`; returns its logits, `[rows, vocabulary]`.
 
         Raises `PagesFull`; all sequences then are as they were.
         """
         policy = policy or Dense()
-        return self._run(tokens[:, None], sequences, policy, keep=1, states=states, recorder=recorder)[:, -1]
+        logits = self._run(
+            tokens[:, None], sequences, policy, keep=1, states=states, recorder=recorder, shift=shift
+        )
+        return logits[:, -1]
 
     def _run(
         self,
@@ -127,10 +133,11 @@ class Runner:
         total: int | None = None,
         states: States | None = None,
         recorder: Recorder | None = None,
+        shift: int = 0,
     ) -> torch.Tensor:
         before = tuple(self.store.length(sequence) for sequence in sequences)
         if self.positions is None:
-            start = torch.tensor(before, device=tokens.device)[:, None]
+            start = torch.tensor(before, device=tokens.device)[:, None] + shift
             places = start + torch.arange(tokens.shape[1], device=tokens.device)
         else:
             places = torch.zeros_like(tokens)

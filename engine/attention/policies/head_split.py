@@ -58,7 +58,7 @@ class HeadSplit:
         far = self._far(step.layer, kv_heads, query.device)
         if far is None:
             return plan
-        plan = every_page(step.blocks) if plan is None else plan
+        plan = every_page(step.paged) if plan is None else plan
         budget = Budget(1, self.sinks, self.recent)
         near = always_read(step.paged.lengths, step.blocks.shape[1], page, budget)
         pages = plan.pages.expand(-1, kv_heads, -1)

@@ -27,7 +27,7 @@ OWN = {
     "llama": {},
     "qwen2": {},
     "qwen3": {},
-    "mistral": {"sliding_window": 24},
+    "mistral": {"sliding_window": None},
     "gemma3": {"sliding_window": 24, "layer_types": ["sliding_attention", "full_attention", "full_attention"]},
 }
 ARCHITECTURES = tuple(OWN)
