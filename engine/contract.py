@@ -225,8 +225,8 @@ class ScoresContext(Protocol):
 class PageRead:
     """Tokens `start` to `end` of a document that an answer read.
 
-    `score` is their share of what the policy expected of the document, `often` the share of heads, layers and steps
-    that read them; both are means over the answer.
+    `score` is the share of its attention that the head which looked there most was expected to give them, `often` the
+    share of heads, layers and steps that read them; both are means over the answer.
     """
 
     start: int
@@ -255,9 +255,7 @@ class DocumentKV(Protocol):
         """Tokens of the document."""
         ...
 
-    def answer(
-        self, question: Sequence[int], *, max_tokens: int = 128, stop_tokens: Sequence[int] = ()
-    ) -> Reply:
+    def answer(self, question: Sequence[int], *, max_tokens: int = 128, stop_tokens: Sequence[int] = ()) -> Reply:
         """Reply to a question that follows the document, greedily. The document stays as it is.
 
         Raises `PagesFull` where the question and its reply find no room, `Stopped` and `EngineFailed`.

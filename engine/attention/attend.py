@@ -24,8 +24,7 @@ class TorchAttend:
         if mask is None:
             return causal(query, keys, values, scale)
         rows = [
-            _blocks(query[row], keys[row], values[row], mask.blocks[row], mask.size, scale)
-            for row in range(len(query))
+            _blocks(query[row], keys[row], values[row], mask.blocks[row], mask.size, scale) for row in range(len(query))
         ]
         return torch.stack(rows)
 
@@ -44,7 +43,7 @@ def every_page(paged: Paged) -> Plan:
 
 
 def causal(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:
-    """Dense causal attention of `[rows, heads, new, size]` over `[rows, kv_heads, all, size]`, the last being its own."""
+    """Dense causal attention of `[rows, heads, new, size]` over `[rows, kv_heads, all, size]`, its own last."""
     new, held = query.shape[2], keys.shape[2]
     if new == 1:
         q = query.unflatten(1, (keys.shape[1], -1)).squeeze(3)
@@ -52,9 +51,7 @@ def causal(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale:
     if not query.is_cuda:
         past = slice(0, held - new)
         own = slice(held - new, held)
-        return two_parts(
-            query, keys[:, :, past], values[:, :, past], keys[:, :, own], values[:, :, own], scale
-        )
+        return two_parts(query, keys[:, :, past], values[:, :, past], keys[:, :, own], values[:, :, own], scale)
     if new == held:
         return scaled_dot_product_attention(query, keys, values, is_causal=True, scale=scale, enable_gqa=True)
     from torch.nn.attention.bias import causal_lower_right
@@ -66,15 +63,15 @@ def causal(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale:
 def gather(paged: Paged, plan: Plan) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Keys and values of a plan's pages, `[rows, kv_heads, tokens, size]`, and which of them are real,
     `[rows, kv_heads or 1, 1, tokens]`; None where all are."""
-    heads, page, size = paged.keys.shape[1:]
+    heads, page = paged.keys.shape[1:3]
     named = plan.pages.clamp_min(0).long()
     rows, lists, budget = named.shape
     physical = paged.table.long().gather(1, named.flatten(1)).view(rows, lists, budget).expand(-1, heads, -1)
     keys, values = _pages(paged.keys, physical), _pages(paged.values, physical)
     if rows == 1 and not keys.is_cuda and int(plan.counts.min()) == budget:
         # Only the newest page can be partly filled, and it is the last. A mask would cost more than looking.
-        tokens = (budget - 1) * page + (int(paged.lengths[0]) - 1) % page + 1
-        return keys[:, :, :tokens], values[:, :, :tokens], None
+        held = (budget - 1) * page + (int(paged.lengths[0]) - 1) % page + 1
+        return keys[:, :, :held], values[:, :, :held], None
     tokens = named[..., None] * page + torch.arange(page, device=named.device)
     real = (tokens < paged.lengths[:, None, None, None]) & (plan.pages >= 0)[..., None]
     # A row without any token, as padding has, still needs one to look at: 0/0 would be NaN, which spreads.

@@ -88,7 +88,8 @@ class BlockMask:
 class Summary(Protocol):
     """Describes a page of one KV head in `width` numbers, and estimates from them what a query finds there."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def width(self, page: int, head_size: int) -> int:
         """Numbers a page of one head takes."""
@@ -117,10 +118,10 @@ class Step:
     """What a policy may know of a decode step: `layer` of `layers`, the pages, and their summary buffer.
 
     `blocks` int32 `[rows, logical]` is where in `summary` each logical page is described, 0 where a row has fewer, and
-    for its newest page until that is full; otherwise it is `paged.table`, where no page can lie elsewhere. Keys may lie in slower memory: `paged.table` names all pages only
-    for a policy whose class says `reads_keys = True`. `held` are the rows' lengths as the host knows them, so that
-    nothing need be read back from the device. `state` is the policy's own, one for each layer, and lives as long as the
-    answer does; a policy itself has none.
+    for its newest page until that is full; otherwise it is `paged.table`, where no page can lie elsewhere. Keys may lie
+    in slower memory: `paged.table` names all pages only for a policy whose class says `reads_keys = True`. `held` are
+    the rows' lengths as the host knows them, so that nothing need be read back from the device. `state` is the policy's
+    own, one for each layer, and lives as long as the answer does; a policy itself has none.
     """
 
     layer: int
@@ -151,7 +152,8 @@ class Chunk:
 class Policy(Protocol):
     """Decides what is read. Never touches physical pages; None always means exact dense attention."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def prefill(self, query: torch.Tensor, keys: torch.Tensor, chunk: Chunk) -> BlockMask | None:
         """The blocks to compute, for `query` `[rows, heads, new, head_size]` against `keys` `[rows, kv_heads, all,
@@ -171,7 +173,8 @@ class ReadsPages(Protocol):
     tokens, a multiple of the page, on a grid from the sequence's first token.
     """
 
-    block: int
+    @property
+    def block(self) -> int: ...
 
     def prefill_pages(self, query: torch.Tensor, chunk: Chunk, step: Step) -> Plan:
         """The pages that each block of queries reads: row i of the plan is for the i-th block that the chunk has a
@@ -198,9 +201,13 @@ class Positions(Protocol):
     a block see a key at the distance from the block's first token, plus their own place in the block.
     """
 
-    name: str
-    far: int
-    """The distance at which a query is compared with page summaries, which have no positions either."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def far(self) -> int:
+        """The distance at which a query is compared with page summaries, which have no positions either."""
+        ...
 
     def distance(self, start: torch.Tensor, tokens: torch.Tensor, frequencies: torch.Tensor) -> torch.Tensor:
         """How far before the block's first token each key is seen, `[..., n, 1]`, or `[..., n, frequencies]` where it
@@ -216,7 +223,8 @@ class Eviction(Protocol):
     """Says which tokens of a document to keep where not all can be. Never a default: what a first question does not
     need, a second may (SCBench, Li et al., ICLR 2025)."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def keep(self, query: torch.Tensor, keys: torch.Tensor, budget: int, scale: float) -> torch.Tensor:
         """Tokens to keep, int64 `[kv_heads, budget]`, ascending.
@@ -229,7 +237,8 @@ class Eviction(Protocol):
 class Attend(Protocol):
     """Executes a decision. Group-query attention: query head i reads KV head i // (heads / kv_heads)."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def prefill(
         self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: BlockMask | None, scale: float

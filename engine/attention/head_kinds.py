@@ -1,6 +1,6 @@
 """Which KV heads of a model look far, found by what they do with a text that repeats itself.
 
-RazorAttention (Tang et al., ICLR 2025, arXiv:2407.15891): over random tokens read several times, an echo head looks at
+RazorAttention (Tang et al., 2024, arXiv:2407.15891): over random tokens read several times, an echo head looks at
 the same token the time before, an induction head at the one that came after it. Random tokens mean nothing, so a head
 that finds them there copies by place and content, and is one that finds things in documents.
 """
@@ -71,7 +71,9 @@ def load_scores(path: Path, model: str) -> dict[tuple[int, int], float]:
         kept = json.loads(path.read_text(encoding="utf-8"))
         owner, rows = kept["model"], {(int(layer), int(head)): float(score) for layer, head, score in kept["scores"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EngineFailed(f"the head scores in {path} cannot be read ({error}); delete the file to score anew") from error
+        raise EngineFailed(
+            f"the head scores in {path} cannot be read ({error}); delete the file to score anew"
+        ) from error
     if owner != model:
         raise EngineFailed(f"the head scores in {path} are those of model {owner}, not {model}; delete the file")
     return rows

@@ -100,7 +100,9 @@ def attend(
     `query` is `[rows, heads, new, head_size]`; returns `[rows, new, heads, head_size]`.
     """
     if paged is None:
-        raise ValueError(f"{IMPLEMENTATION} attends only within a pass of its own; see longleaf.engine.attention.runner")
+        raise ValueError(
+            f"{IMPLEMENTATION} attends only within a pass of its own; see longleaf.engine.attention.runner"
+        )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     layer = int(module.layer_idx)
     kind = getattr(module, "layer_type", None)
@@ -119,7 +121,10 @@ def _describe(paged: Pass, layer: int, new: int) -> None:
     """What is the same in all layers is asked of the store once; pages that are full now are summarised."""
     if paged.blocks is None or paged.lengths is None:
         paged.blocks, paged.lengths = paged.store.blocks(paged.sequences, layer)
-        full = torch.arange(paged.blocks.shape[1], device=paged.blocks.device) < paged.lengths[:, None] // paged.store.shape.page
+        full = (
+            torch.arange(paged.blocks.shape[1], device=paged.blocks.device)
+            < paged.lengths[:, None] // paged.store.shape.page
+        )
         paged.described = paged.blocks.masked_fill(~full, 0)
     if paged.bank is None:
         return
@@ -153,7 +158,9 @@ def _decode(
     if plan is not None and paged.recorder is not None:
         paged.recorder.note(layer, plan)
     if paged.positions is not None and frequencies is not None:
-        return _placed(query, every_page(step.paged) if plan is None else plan, step, paged, paged.positions, frequencies)
+        return _placed(
+            query, every_page(step.paged) if plan is None else plan, step, paged, paged.positions, frequencies
+        )
     if plan is None:
         return paged.attend.decode(query, paged.store.paged(paged.sequences, layer), None, scale)
     if len(paged.sequences) == 1 or paged.store.host is None:
@@ -308,7 +315,5 @@ def _sliding(
             asked = rotate(asked, (places - at)[:, None] * frequencies)
         ago = places[:, None] - tokens
         seen = (ago >= 0) & (ago < window)
-        outs.append(
-            scaled_dot_product_attention(asked, keys, values, attn_mask=seen, scale=scale, enable_gqa=True)
-        )
+        outs.append(scaled_dot_product_attention(asked, keys, values, attn_mask=seen, scale=scale, enable_gqa=True))
     return torch.cat(outs)

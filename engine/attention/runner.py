@@ -59,7 +59,7 @@ class Runner:
         if positions is not None and not self.paged:
             raise ValueError(f"{type(model).__name__} keeps its own attention, so its positions cannot be given later")
         self.bank = None if summary is None or not self.paged else SummaryBank(store, summary)
-        self._attend = attend or TorchAttend()
+        self._attend: Attend = attend or TorchAttend()
         self._chunk = chunk
         self._frequencies = frequencies_of(model) if positions is not None else {}
 
@@ -84,8 +84,8 @@ class Runner:
         """
         if not tokens:
             raise ValueError("there are no tokens to read")
-        policy = policy or Dense()
-        grain = max(1, -(-self._chunk // grid(policy))) * grid(policy)
+        chosen: Policy = policy or Dense()
+        grain = max(1, -(-self._chunk // grid(chosen))) * grid(chosen)
         end = self.store.length(sequence) + len(tokens)
         logits: torch.Tensor | None = None
         done = 0
@@ -97,7 +97,7 @@ class Runner:
             if len(tokens) - done - count < keep:  # what is asked for must be in the last chunk
                 count = len(tokens) - done
             part = torch.tensor([list(tokens[done : done + count])], device=self.model.device)
-            logits = self._run(part, [sequence], policy, keep=keep, total=total or end, shift=shift)
+            logits = self._run(part, [sequence], chosen, keep=keep, total=total or end, shift=shift)
             done += count
         assert logits is not None
         return logits[0]
@@ -118,9 +118,7 @@ class Runner:
         Raises `PagesFull`; all sequences then are as they were.
         """
         policy = policy or Dense()
-        logits = self._run(
-            tokens[:, None], sequences, policy, keep=1, states=states, recorder=recorder, shift=shift
-        )
+        logits = self._run(tokens[:, None], sequences, policy, keep=1, states=states, recorder=recorder, shift=shift)
         return logits[:, -1]
 
     def _run(
@@ -170,7 +168,8 @@ class Runner:
             for sequence, length in zip(sequences, before, strict=True):
                 self.store.truncate(sequence, length)
             raise
-        return out.logits
+        logits: torch.Tensor = out.logits
+        return logits
 
 
 def grid(policy: Policy) -> int:

@@ -34,9 +34,7 @@ class AShape:
         return select(read.float().log(), paged.lengths, paged.page, budget)
 
 
-def window_blocks(
-    start: int, new: int, size: int, sinks: int, recent: int, device: torch.device
-) -> torch.Tensor:
+def window_blocks(start: int, new: int, size: int, sinks: int, recent: int, device: torch.device) -> torch.Tensor:
     """Blocks that hold sinks or the last `recent` tokens before a block of queries, bool `[query_blocks, key_blocks]`;
     its own block is among them."""
     first, end = start // size, -(-(start + new) // size)
@@ -49,7 +47,7 @@ def window_blocks(
 TECHNIQUE = Technique(
     name="a_shape",
     axis="prefill",
-    paper="StreamingLLM: Xiao et al., ICLR 2024, arXiv:2309.17453; LM-Infinite: Han et al., NAACL 2024, arXiv:2308.16137",
+    paper="StreamingLLM: Xiao et al., ICLR 2024, arXiv:2309.17453; LM-Infinite: Han et al., 2023, arXiv:2308.16137",
     cost="reads sinks + recent, whatever the length; loses the middle",
     build=AShape,
     everything={"recent": 1 << 30},

@@ -64,14 +64,15 @@ class FlexPrefill(DenseDecode):
         k = _means(keys[:, :, :high].float(), self.size, 0)
         folded = q.reshape(rows, keys.shape[1], -1, q.shape[-1])
         logits = (folded @ k.mT * chunk.scale).view(rows, heads, q.shape[2], -1)
-        ahead = torch.arange(seen.end, device=query.device) > torch.arange(
-            seen.first, seen.end, device=query.device
-        )[:, None]
+        ahead = (
+            torch.arange(seen.end, device=query.device)
+            > torch.arange(seen.first, seen.end, device=query.device)[:, None]
+        )
         return logits.masked_fill(ahead, float("-inf")).softmax(dim=-1)
 
 
 def _means(vectors: torch.Tensor, size: int, offset: int) -> torch.Tensor:
-    """Means over blocks of `[rows, heads, tokens, head_size]`; the first lacks `offset` tokens, the last may be short."""
+    """Means over blocks of `[rows, heads, tokens, head_size]`; the first lacks `offset` tokens, the last some more."""
     tokens = vectors.shape[2]
     block = (torch.arange(tokens, device=vectors.device) + offset) // size
     count = int(block[-1]) + 1

@@ -1,5 +1,5 @@
 """Heads that look far, and heads that do not (DuoAttention, Xiao et al., ICLR 2025, arXiv:2410.10819; RazorAttention,
-Tang et al., ICLR 2025, arXiv:2407.15891)."""
+Tang et al., 2024, arXiv:2407.15891)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from longleaf.engine.attention.contract import BlockMask, Chunk, Plan, Policy, Step, Technique
 from longleaf.engine.attention.attend import every_page
+from longleaf.engine.attention.contract import BlockMask, Chunk, Plan, Policy, Step, Technique
 from longleaf.engine.attention.policies.a_shape import window_blocks
 from longleaf.engine.attention.policies.dense import Dense
 from longleaf.engine.attention.selection import Budget, always_read
@@ -82,7 +82,7 @@ class HeadSplit:
 TECHNIQUE = Technique(
     name="head_split",
     axis="heads",
-    paper="DuoAttention: Xiao et al., ICLR 2025, arXiv:2410.10819; RazorAttention: Tang et al., ICLR 2025, arXiv:2407.15891",
+    paper="DuoAttention: Xiao et al., ICLR 2025, arXiv:2410.10819; RazorAttention: Tang et al., 2024, arXiv:2407.15891",
     cost="streaming heads read sinks + recent, whatever the length",
     build=HeadSplit,
     everything={"retrieval": frozenset(), "recent": 1 << 30},

@@ -49,13 +49,14 @@ def stretches(
 
 def by_column(observed: Observed, size: int) -> torch.Tensor:
     """Attention to each block of keys, `[rows, heads, end]`: vertical lines."""
-    return observed.weights.sum(dim=2).unflatten(-1, (-1, size)).sum(dim=-1)
+    paid: torch.Tensor = observed.weights.sum(dim=2).unflatten(-1, (-1, size)).sum(dim=-1)
+    return paid
 
 
 def by_distance(observed: Observed, size: int) -> torch.Tensor:
     """Attention by how many blocks ago it went, `[rows, heads, end]`: slashes. A distance between two blocks' counts
     for the nearer."""
-    rows, heads, count, width = observed.weights.shape
+    rows, heads, _, width = observed.weights.shape
     ago = (observed.places[:, None] - torch.arange(width, device=observed.places.device)).clamp_min(0) // size
     total = observed.weights.new_zeros(rows, heads, observed.end)
     return total.scatter_add_(2, ago.flatten().expand(rows, heads, -1), observed.weights.flatten(2))

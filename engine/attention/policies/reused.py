@@ -36,9 +36,7 @@ class Reused:
             chosen, ages, plan = [True] * len(pages), [0] * len(pages), None
         else:
             before, ages, plan = kept
-            chosen = [
-                age >= self.steps or now != then for age, now, then in zip(ages, pages, before, strict=True)
-            ]
+            chosen = [age >= self.steps or now != then for age, now, then in zip(ages, pages, before, strict=True)]
         if any(chosen):
             new = self.policy.decode(query, step)
             plan = new if new is None or plan is None else renewed(plan, new, chosen)

@@ -17,7 +17,7 @@ class TokenSelect(DensePrefill):
     """Every head spreads one vote over the tokens, as its attention would; the pages with most votes are read by all.
 
     The paper reads single tokens; here what a page's tokens got is added up. While a query is as like the last one
-    that chose as `alike` says (cosine), its choice is kept; asking that waits for the device. Above 1 it always chooses.
+    that chose as `alike` says (cosine), its choice is kept; asking that waits for the device. Above 1 it never is.
     """
 
     reads_keys: ClassVar[bool] = True
@@ -55,7 +55,7 @@ def _votes(query: torch.Tensor, step: Step) -> torch.Tensor:
     q = query.unflatten(1, (keys.shape[1], -1)).float()
     logits = q @ keys.mT * step.scale
     real = torch.arange(logical * paged.page, device=query.device) < paged.lengths.clamp_min(1)[:, None]
-    votes = logits.masked_fill(~real[:, None, None], float("-inf")).softmax(dim=-1).sum(dim=(1, 2))
+    votes: torch.Tensor = logits.masked_fill(~real[:, None, None], float("-inf")).softmax(dim=-1).sum(dim=(1, 2))
     return votes.view(rows, 1, logical, paged.page).sum(dim=-1).log()
 
 

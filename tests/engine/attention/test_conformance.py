@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import tiny_models as tiny
 import torch
+
 from longleaf.engine.attention.attend import TorchAttend
 from longleaf.engine.attention.contract import Chunk, Paged, Step
 from longleaf.engine.attention.registry import techniques

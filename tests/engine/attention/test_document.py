@@ -3,6 +3,7 @@
 import pytest
 import tiny_models as tiny
 import torch
+
 from longleaf.engine.attention.contract import Technique
 from longleaf.engine.attention.document import open_document
 from longleaf.engine.attention.eviction.keydiff import KeyDiff
@@ -60,7 +61,7 @@ def test_a_dense_document_says_what_the_model_says():
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=lambda plan: plan.name)
 def test_questions_leave_the_document_as_it_is(plan):
-    document, runner = opened(plan)
+    document, _ = opened(plan)
     first, second = tiny.tokens(9, seed=4), tiny.tokens(5, seed=5)
 
     before = document.answer(first, max_tokens=20)
@@ -113,12 +114,13 @@ def test_the_pages_read_are_told_with_their_share():
 
     assert reads == tuple(sorted(reads, key=lambda read: -read.score))
     assert all(read.start % tiny.PAGE == 0 and read.start < read.end <= 150 for read in reads)
-    assert 0 < sum(read.score for read in reads) <= 1.001
+    assert all(0 <= read.score <= 1.001 for read in reads)
+    assert reads[0].score > 0
     assert all(0 < read.often <= 1.001 for read in reads)
 
 
 def test_a_document_that_is_read_on_is_the_longer_document():
-    document, runner = opened(PLANS["quest"], length=100)
+    document, _ = opened(PLANS["quest"], length=100)
     document.extend(tiny.tokens(150)[100:])
     whole, _ = opened(PLANS["quest"])
     question = tiny.tokens(9, seed=4)
@@ -128,7 +130,7 @@ def test_a_document_that_is_read_on_is_the_longer_document():
 
 
 def test_a_document_beyond_the_window_is_read_where_distances_are_clipped():
-    document, runner = opened(PLANS["infllm"], length=700, window=256)
+    document, _ = opened(PLANS["infllm"], length=700, window=256)
     reply = document.answer(tiny.tokens(9, seed=4), max_tokens=5)
 
     assert document.length == 700
@@ -195,9 +197,7 @@ def test_another_architecture_is_read_densely_and_says_so_once(caplog):
 
     torch.manual_seed(0)
     network = GPTNeoXForCausalLM(
-        GPTNeoXConfig(
-            vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
-        )
+        GPTNeoXConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
     ).eval()
     plan = PLANS["quest"]
     replies = []

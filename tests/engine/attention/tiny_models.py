@@ -4,6 +4,7 @@ import functools
 import inspect
 
 import torch
+
 from longleaf.engine.attention.policies.quest import quest
 from longleaf.engine.attention.policies.retrieval import Retrieval
 from longleaf.engine.attention.registry import techniques
