@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from longleaf.kv import kv_app
 from longleaf.options import JsonOption, LibraryOption, SetOption
 from longleaf.options import open_library as _library
 from longleaf.remembered import chats_app, memory_app
@@ -43,6 +44,7 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(models_app, name="models")
 app.add_typer(memory_app, name="memory")
 app.add_typer(chats_app, name="chats")
+app.add_typer(kv_app, name="kv")
 
 
 def main() -> None:

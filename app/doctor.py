@@ -12,6 +12,7 @@ from typing import Literal
 
 from longleaf.engine.errors import LongleafError
 from longleaf.engine.store import ModelStore
+from longleaf.kept import folder_bytes
 from longleaf.memory.database import Database
 from longleaf.memory.folder import LibraryFolder
 from longleaf.settings import Settings
@@ -39,6 +40,7 @@ def examine(settings: Settings) -> list[Check]:
         *_packages(settings),
         *_models(settings, folder),
         _library(settings, folder),
+        _kept(folder),
         _disk(folder),
     ]
 
@@ -81,6 +83,10 @@ def _library(settings: Settings, folder: LibraryFolder) -> Check:
             return Check("library", "ok", str(folder.path))
     except LongleafError as error:
         return Check("library", "missing", str(error), "see the message")
+
+
+def _kept(folder: LibraryFolder) -> Check:
+    return Check("kept documents", "ok", f"{folder_bytes(folder.kv) / 1e6:,.0f} MB in {folder.kv}")
 
 
 def _disk(folder: LibraryFolder) -> Check:

@@ -22,6 +22,7 @@ from longleaf.memory.records import (
     DocumentRecord,
     FactRecord,
     Feedback,
+    KvAssetRecord,
     MemoryVersionRecord,
     QuestionRecord,
     RunRecord,
@@ -107,8 +108,19 @@ class Library(Parts):
     def remove(self, document: str) -> DocumentRecord:
         """Take a document out and return what it was. Raises `DocumentMissing`."""
         record = self.get(document)
+        self._kept.drop(record.id)
         self._index.remove(record.id)
         return record
+
+    def kept(self) -> Sequence[KvAssetRecord]:
+        """Documents whose keys and values are kept, used last first; none where there is no library yet."""
+        return self._kept.list() if self.folder.exists() or self.settings.database else []
+
+    def drop_kept(self, document: str | None = None) -> Sequence[KvAssetRecord]:
+        """Delete the kept keys and values of a document, or all; returns what they were. Raises `DocumentMissing`."""
+        if document is None and not (self.folder.exists() or self.settings.database):
+            return []
+        return self._kept.drop(None if document is None else self.get(document).id)
 
     def rebuild(self) -> int:
         """Make chunks and vectors of all documents anew, as after a change of embedder; returns how many."""

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from longleaf.engine.contract import Engine
 from longleaf.engine.store import ModelStore
+from longleaf.kept import Kept
 from longleaf.memory.checkpoints import open_checkpointer
 from longleaf.memory.conversations import Conversations
 from longleaf.memory.database import Database
 from longleaf.memory.documents import Documents
 from longleaf.memory.facts import Facts
 from longleaf.memory.folder import LibraryFolder
+from longleaf.memory.kv_assets import KvAssets
 from longleaf.memory.lock import WriterLock
 from longleaf.memory.questions import Questions
 from longleaf.memory.runs import Runs
@@ -94,6 +96,10 @@ class Parts:
     @cached_property
     def _facts(self) -> Facts:
         return Facts(self.database)
+
+    @cached_property
+    def _kept(self) -> Kept:
+        return Kept(self.folder.kv, KvAssets(self.database))
 
     @cached_property
     def _questions(self) -> Questions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,14 @@ from longleaf.printable import printable
 
 if TYPE_CHECKING:
     from longleaf.library import Library
-    from longleaf.memory.records import ConversationRecord, FactRecord, QuestionRecord, SummaryRecord, TurnRecord
+    from longleaf.memory.records import (
+        ConversationRecord,
+        FactRecord,
+        KvAssetRecord,
+        QuestionRecord,
+        SummaryRecord,
+        TurnRecord,
+    )
 
 _SHORT = 12
 _EXPORTED_AT_MOST = 1_000_000
@@ -53,6 +60,25 @@ def facts_table(facts: Sequence[FactRecord]) -> Table:
         about = f"{fact.question} {fact.text}" if fact.question else fact.text
         table.add_row(fact.id[:_SHORT], _time(fact.asked_at), state(fact), _line(source(fact)), _line(about))
     return table
+
+
+def kept_table(rows: Sequence[KvAssetRecord], titles: Mapping[str, str]) -> Table:
+    """Kept keys and values; `titles` are those of the documents, by id."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("document", "title", "model", "tokens", "MB", "hits", "last used"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        document = row.document_id or ""
+        size = f"{row.bytes / 1e6:,.1f}"
+        title, model = _line(titles.get(document, "")), _line(row.model)
+        table.add_row(document[:_SHORT], title, model, f"{row.tokens:,}", size, str(row.hits), _time(row.last_used))
+    return table
+
+
+def kept_json(row: KvAssetRecord, titles: Mapping[str, str]) -> dict[str, Any]:
+    """Kept keys and values of a document."""
+    times = {"created_at": row.created_at.isoformat(), "last_used": row.last_used.isoformat()}
+    return {**asdict(row), "title": titles.get(row.document_id or ""), **times}
 
 
 def fact_page(fact: FactRecord, before: Sequence[FactRecord]) -> RenderableType:

@@ -38,3 +38,11 @@ class MissingExtra(LongleafError):
 
 class PagesFull(LongleafError):
     """The page store has no room for more keys and values; it stays as it was before the call."""
+
+
+class SegmentDamaged(LongleafError):
+    """A file of kept keys and values is torn or changed. It counts as missing, so what it held is computed again."""
+
+
+class FingerprintMismatch(LongleafError):
+    """Keys and values were kept by another model, or in another way, than the one that asks for them."""

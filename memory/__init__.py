@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from longleaf.memory.facts import Facts
     from longleaf.memory.folder import LibraryFolder
+    from longleaf.memory.kv_assets import KvAssets
     from longleaf.memory.lock import WriterLock
     from longleaf.memory.questions import Questions
     from longleaf.memory.records import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         DocumentRecord,
         FactRecord,
         HeadingRecord,
+        KvAssetRecord,
         PageRecord,
         QuestionRecord,
         QuoteRecord,
@@ -69,6 +71,8 @@ __all__ = [
     "Facts",
     "HeadingRecord",
     "IndexStale",
+    "KvAssetRecord",
+    "KvAssets",
     "LibraryBusy",
     "LibraryFolder",
     "LibraryMissing",
@@ -114,6 +118,7 @@ _HOMES = {
     ),
     "facts": ("Facts",),
     "folder": ("LibraryFolder",),
+    "kv_assets": ("KvAssets",),
     "lock": ("WriterLock",),
     "questions": ("Questions",),
     "records": (
@@ -123,6 +128,7 @@ _HOMES = {
         "DocumentRecord",
         "FactRecord",
         "HeadingRecord",
+        "KvAssetRecord",
         "PageRecord",
         "QuestionRecord",
         "QuoteRecord",

@@ -310,3 +310,24 @@ class TemplateRecord:
     run_id: str
     uses: int
     made_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KvAssetRecord:
+    """Keys and values of a document that are kept as files.
+
+    `name` is the engine's, of the tokens and the fingerprint of what made them; `path` is that of its file, relative
+    to the library's `kv` folder. `bytes` counts what it shares with other documents in full, `hits` how often it was
+    opened again. `document_id` is None where what was read is no document of the library.
+    """
+
+    name: str
+    model: str
+    fingerprint: str
+    document_id: str | None
+    tokens: int
+    bytes: int
+    path: str
+    hits: int
+    created_at: datetime
+    last_used: datetime

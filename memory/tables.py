@@ -6,6 +6,7 @@ foreign key, so an old answer keeps its quotes when a document is gone. `ingest`
 the vector index may hold although SQL does not. The full-text index is not here: each database has its own
 kind, see `words`. `conversation` has `turn`s and `summary`s; `fact` and `question` are what is known across
 conversations, and name runs and documents without a foreign key. `template` is how questions were answered.
+`kv_asset` is what the engine keeps of documents as files.
 """
 
 from __future__ import annotations
@@ -297,3 +298,18 @@ class Template(Table):
     run_id: Mapped[str] = mapped_column(String(64), index=True)
     uses: Mapped[int]
     made_at: Mapped[datetime]
+
+
+class KvAsset(Table):
+    __tablename__ = "kv_asset"
+
+    name: Mapped[str] = mapped_column(String(80), primary_key=True)
+    model: Mapped[str] = mapped_column(Text)
+    fingerprint: Mapped[str] = mapped_column(String(32))
+    document_id: Mapped[str | None] = mapped_column(String(64), index=True)
+    tokens: Mapped[int] = mapped_column(BigInteger)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    path: Mapped[str] = mapped_column(Text)
+    hits: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+    last_used: Mapped[datetime]

@@ -37,7 +37,8 @@ class HostTier:
             raise ValueError("this host tier serves another store; give each store its own")
         self._size = page_bytes
         self._pinned = pinned
-        self._a_chunk = max(1, _CHUNK_BYTES // page_bytes)
+        chunk = _CHUNK_BYTES if self._limit is None else min(_CHUNK_BYTES, self._limit)
+        self._a_chunk = max(1, chunk // page_bytes)
 
     @property
     def used(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import mmap
 import os
+import sys
 
 import torch
 
@@ -123,8 +124,9 @@ def reserve(size: int) -> mmap.mmap:
     """Zeroed memory of `size` bytes that counts only as it is written. Raises `OSError`."""
     if os.name == "nt":
         return mmap.mmap(-1, size)
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-    return mmap.mmap(-1, size, flags=flags)
+    # Without this a fork would ask for as much again. Python names it from 3.13 on.
+    no_reserve = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve)
 
 
 def _physical_memory() -> int:

@@ -41,11 +41,11 @@ def encode(pages: torch.Tensor, stored: Format) -> torch.Tensor:
     parts: list[torch.Tensor] = []
     scales: list[torch.Tensor] = []
     for side, along in ((0, -2), (1, -1)):
-        numbers = pages[..., side, :, :, :].float().clamp(-_LARGEST_HALF, _LARGEST_HALF)
+        numbers = pages[..., side, :, :, :].to(torch.float32, copy=True).clamp_(-_LARGEST_HALF, _LARGEST_HALF)
         # Codes count from the low as it is stored, so rounding it to float16 adds no error of its own.
         low = numbers.amin(dim=along, keepdim=True).half()
         step = ((numbers.amax(dim=along, keepdim=True) - low.float()) / levels).clamp(min=_SMALLEST_STEP).half()
-        codes = ((numbers - low.float()) / step.float()).round_().clamp_(0, levels).to(torch.uint8)
+        codes = numbers.sub_(low.float()).div_(step.float()).round_().clamp_(0, levels).to(torch.uint8)
         parts.append(codes.flatten(start_dim=-3))
         scales += [low.flatten(start_dim=-3), step.flatten(start_dim=-3)]
     codes = torch.cat(parts, dim=-1)
@@ -62,7 +62,7 @@ def decode(records: torch.Tensor, shape: PageShape, stored: Format) -> torch.Ten
         return records.contiguous().view(shape.dtype).view(*lead, *numbers)
     keys, values = shape.kv_heads * shape.head_size, shape.kv_heads * shape.page
     scales = records[..., : 4 * (keys + values)].contiguous().view(torch.float16).float()
-    key_low, key_step, value_low, value_step = scales.split([keys, keys, values, values], dim=-1)
+    key_low, key_step, value_low, value_step = torch.split(scales, [keys, keys, values, values], dim=-1)
     codes = records[..., 4 * (keys + values) :]
     if stored == "int4":
         codes = torch.stack([codes & 15, codes >> 4], dim=-1).flatten(start_dim=-2)
@@ -70,6 +70,6 @@ def decode(records: torch.Tensor, shape: PageShape, stored: Format) -> torch.Ten
     pages = torch.empty(*lead, *numbers, dtype=shape.dtype, device=records.device)
     per_channel = (*lead, shape.kv_heads, 1, shape.head_size)
     per_token = (*lead, shape.kv_heads, shape.page, 1)
-    pages[..., 0, :, :, :] = codes[..., 0, :, :, :] * key_step.view(per_channel) + key_low.view(per_channel)
-    pages[..., 1, :, :, :] = codes[..., 1, :, :, :] * value_step.view(per_token) + value_low.view(per_token)
+    for side, low, step, size in ((0, key_low, key_step, per_channel), (1, value_low, value_step, per_token)):
+        pages[..., side, :, :, :] = torch.addcmul(low.view(size), codes[..., side, :, :, :].float(), step.view(size))
     return pages

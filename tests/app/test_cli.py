@@ -145,7 +145,7 @@ def test_the_index_is_rebuilt(shell, added):
 def test_doctor_and_models_change_nothing(shell):
     checks = shell("doctor", "--json")
     assert checks.code == 0, checks.out
-    assert {"python", "torch", "library"} <= {check["what"] for check in checks.json}
+    assert {"python", "torch", "library", "kept documents"} <= {check["what"] for check in checks.json}
     assert "smollm2-135m-instruct" in shell("models", "list").out
     assert shell("models", "list", "--json").json == []
     assert not shell.library.exists()

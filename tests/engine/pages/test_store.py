@@ -112,11 +112,11 @@ def test_holds_what_was_appended(todo):
     model.check()
 
 
-@given(steps())
+@given(steps(), st.integers(1, 3))
 @settings(max_examples=60, deadline=None)
-def test_pages_that_went_to_the_host_come_back(todo):
-    model = Model(PageStore(SHAPE, capacity=9, host=HostTier()))
-    play(model, todo, sequences=4, tokens=150)  # at most 40 pages of each layer, and the device has room for 27
+def test_pages_that_went_to_the_host_come_back(todo, run):
+    model = Model(PageStore(SHAPE, capacity=12, host=HostTier(), run=run))
+    play(model, todo, sequences=4, tokens=150)  # at most 40 pages a layer
     model.check()
 
 
@@ -183,6 +183,40 @@ def test_an_unfinished_step_can_be_taken_back():
     model.store.append(sequence, 0, lost, lost)
     model.truncate(sequence, 20)
     model.append(sequence, 3)
+    model.check()
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_a_kernel_may_write_to_reserved_pages(host):
+    model = Model(PageStore(SHAPE, capacity=8, host=HostTier() if host else None))
+    document = model.new()
+    model.append(document, 20)
+    question = model.fork(document, 20)
+    model.store.reserve(question, 30)
+    tables = [model.store.table(question, layer) for layer in range(3)]
+    for place in range(20, 50):
+        new = model.tokens(1)
+        for layer in range(3):
+            for pool, side in zip(model.store.pool(layer), new[layer], strict=True):
+                pool[tables[layer][place // 16], :, place % 16] = side[:, 0]
+        model.store.advance(question, 1)
+        model.held[question] = torch.cat([model.held[question], new], dim=3)
+    model.check()
+    for layer in range(3):
+        assert torch.equal(model.store.table(question, layer), tables[layer])
+    with pytest.raises(ValueError, match="were not reserved"):
+        model.store.advance(question, 20)
+    model.append(question, 20)
+    model.check()
+
+
+def test_reserving_too_much_changes_nothing():
+    model = Model(PageStore(SHAPE, capacity=4))
+    sequence = model.new()
+    model.append(sequence, 20)
+    with pytest.raises(PagesFull, match="larger `capacity`"):
+        model.store.reserve(sequence, 100)
+    model.append(sequence, 40)
     model.check()
 
 
