@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from longleaf.engine.attention.contract import Summary
@@ -57,9 +55,21 @@ class SummaryBank:
         for layer in range(self._store.shape.layers):
             self.filled(sequence, layer, 0, self._store.length(sequence), blocks[0])
 
-    def rows(self, layer: int, blocks: Sequence[int]) -> torch.Tensor:
-        """The summaries of blocks, to be kept with their pages, `[n, kv_heads, width]`."""
-        return self.layer(layer)[torch.tensor(blocks, device=self._store.device)]
+    def of(self, sequence: int, tokens: int) -> torch.Tensor:
+        """Summaries of a sequence's first pages, to be kept with them: `[layers, pages, kv_heads, width]`, where a page
+        that `tokens` tokens do not fill has zeros."""
+        blocks, _ = self._store.blocks([sequence])
+        pages, full = self._store.shape.pages(tokens), tokens // self._store.shape.page
+        kept = torch.stack([self.layer(layer)[blocks[0, :pages].long()] for layer in range(len(self._layers))])
+        kept[:, full:] = 0
+        return kept
+
+    def restore(self, sequence: int, kept: torch.Tensor) -> None:
+        """Take summaries back that `of` gave, for the first pages of a sequence."""
+        blocks, _ = self._store.blocks([sequence])
+        place = blocks[0, : kept.shape[1]].long()
+        for layer in range(len(self._layers)):
+            self.layer(layer)[place] = kept[layer].to(self._store.device)
 
     def _memory(self, blocks: int) -> torch.Tensor:
         shape = self._store.shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,6 +18,19 @@ from longleaf.engine.attention.runner import Runner, States
 from longleaf.engine.attention.speculative import speculate
 from longleaf.engine.contract import Reply, StopReason, Usage
 from longleaf.engine.errors import WindowExceeded
+
+if TYPE_CHECKING:
+    from longleaf.engine.pages.asset import Asset, AssetFolder
+    from longleaf.engine.pages.fingerprint import Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where a document's keys and values are kept, and what must be the same for them to be of use."""
+
+    folder: AssetFolder
+    fingerprint: Fingerprint
+
 
 Pick = Callable[[torch.Tensor], int]
 """The next token for logits `[vocabulary]`."""
@@ -33,22 +47,34 @@ def open_document(
     plan: ReadingPlan,
     *,
     window: int,
+    kept: Kept | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Document:
-    """Read a document into the runner's store, chunk by chunk.
+    """Read a document into the runner's store, chunk by chunk; what is `kept` of it is mapped and not read again.
 
     The runner must have the plan's summary and positions. Raises `WindowExceeded` where the plan holds no more than the
     model's `window`, `Stopped` where `stop` said so between chunks, `PagesFull` where there is no room; nothing of the
-    document then stays.
+    document then stays. Raises `FingerprintMismatch` as `AssetFolder.open` does.
     """
     if plan.positions is None and len(tokens) >= window:
         raise WindowExceeded(
             f"the document has {len(tokens)} tokens and the model holds {window}, question and reply included; "
             "read it by the plan infllm"
         )
-    sequence = runner.store.new()
+    sequence, held = runner.store.new(), 0
+    if kept is not None:
+        runner.store.drop(sequence)
+        opened = kept.folder.open(runner.store, tokens, kept.fingerprint)
+        sequence, held = opened.sequence, opened.tokens
+        if runner.bank is not None and held:
+            summaries = opened.summaries.get(repr(runner.bank.summary))
+            if summaries is None:
+                runner.bank.describe(sequence)
+            else:
+                runner.bank.restore(sequence, summaries)
     try:
-        runner.prefill(sequence, tokens, plan.reading, total=len(tokens), stop=stop)
+        if held < len(tokens):
+            runner.prefill(sequence, tokens[held:], plan.reading, total=len(tokens), stop=stop)
     except Exception:
         runner.store.drop(sequence)
         raise
@@ -212,6 +238,13 @@ class Document:
         if runner.bank is not None:
             runner.bank.describe(kept)
         return Document(runner, kept, self.tokens, self.plan, self._window, shift=self._shift + length - budget)
+
+    def keep(self, kept: Kept) -> Asset:
+        """Write keys, values and summaries to files, for `open_document` to find. Raises as `AssetFolder.save` does."""
+        bank, summaries = self._runner.bank, {}
+        if bank is not None:
+            summaries[repr(bank.summary)] = bank.of(self._open(), self.length)
+        return kept.folder.save(self._runner.store, self._open(), self.tokens, kept.fingerprint, summaries)
 
     def close(self) -> None:
         """Let go of the document. Safe to call twice."""

@@ -163,19 +163,19 @@ def _decode(
         )
     if plan is None:
         return paged.attend.decode(query, paged.store.paged(paged.sequences, layer), None, scale)
-    if len(paged.sequences) == 1 or paged.store.host is None:
-        return paged.attend.decode(query, _brought(plan, step, paged, range(len(query))), plan, scale)
-    # What one row brings in may put out what another has.
-    rows = [_row(plan, row) for row in range(len(query))]
-    return torch.cat(
-        [
-            paged.attend.decode(query[row, None], _brought(own, step, paged, [row]), own, scale)
-            for row, own in enumerate(rows)
-        ]
-    )
+    out_before = paged.store.stats().evictions
+    pages = _brought(plan, step, paged, range(len(query)))
+    if len(query) == 1 or paged.store.stats().evictions == out_before:
+        return paged.attend.decode(query, pages, plan, scale)
+    # What one row brought in may have put out what another had.
+    rows = []
+    for row in range(len(query)):
+        own = _row(plan, row)
+        rows.append(paged.attend.decode(query[row, None], _brought(own, step, paged, range(row, row + 1)), own, scale))
+    return torch.cat(rows)
 
 
-def _brought(plan: Plan, step: Step, paged: Pass, rows: range | list[int]) -> Paged:
+def _brought(plan: Plan, step: Step, paged: Pass, rows: range) -> Paged:
     """The pages of a plan for `rows`, brought to the device; others stand as 0 in the table."""
     assert paged.lengths is not None
     logical = step.blocks.shape[1]
@@ -201,7 +201,7 @@ def _placed(
     page = step.paged.page
     for row, held in enumerate(step.held):
         own = _row(plan, row)
-        keys, values, real = gather(_brought(own, step, paged, [row]), own)
+        keys, values, real = gather(_brought(own, step, paged, range(row, row + 1)), own)
         start = (held - 1) // _block(paged) * _block(paged)
         tokens = (own.pages.clamp_min(0)[..., None] * page + torch.arange(page, device=keys.device)).flatten(2)
         where = torch.tensor([start], device=keys.device)

@@ -13,6 +13,9 @@ from longleaf.engine.attention.policies.quest import quest
 from longleaf.engine.attention.positions.clipped import Clipped
 from longleaf.engine.attention.runner import summary_of
 from longleaf.engine.attention.selection import Budget
+from longleaf.engine.pages.fingerprint import Fingerprint
+from longleaf.engine.pages.quantise import Format
+from longleaf.engine.pages.store import PageStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,18 @@ class ReadingPlan:
     def summary(self) -> Summary | None:
         """What pages are described by, where any of the policies chooses by that."""
         return summary_of(self.answering) or summary_of(self.reading)
+
+    def fingerprint(self, model: str, tokenizer: str, store: PageStore, stored: Format = "exact") -> Fingerprint:
+        """What keys and values that this plan makes depend on; `model` and `tokenizer` are digests."""
+        return Fingerprint(
+            model,
+            tokenizer,
+            str(store.shape.dtype),
+            "the model's" if self.positions is None else f"given when read: {self.positions.name}",
+            repr(self.reading),
+            store.shape.page,
+            stored,
+        )
 
 
 def plan_named(name: str, window: int, *, budget: int = 512) -> ReadingPlan:

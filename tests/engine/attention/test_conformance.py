@@ -8,8 +8,12 @@ import torch
 
 from longleaf.engine.attention.attend import TorchAttend
 from longleaf.engine.attention.contract import Chunk, Paged, Step
+from longleaf.engine.attention.document import Kept, open_document
+from longleaf.engine.attention.plans import ReadingPlan
+from longleaf.engine.attention.policies.dense import Dense
 from longleaf.engine.attention.registry import techniques
 from longleaf.engine.errors import PagesFull
+from longleaf.engine.pages.asset import AssetFolder
 
 IN_A_PASS = tiny.used("summary", "prefill", "decode", "heads", "positions")
 CHOOSES = [t for t in IN_A_PASS if t.axis != "positions" and not t.by_place]
@@ -202,3 +206,26 @@ def test_a_full_store_stays_usable(technique):
     free.prefill(same, tiny.tokens(40), policy)
     want = free.step([same], torch.tensor([1]), policy, states=states_for(policy, free, same))
     assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("technique", IN_A_PASS, ids=by_name)
+def test_what_is_kept_on_disk_comes_back_bit_for_bit(technique, tmp_path):
+    policy, positions = tiny.sparse(technique)
+    plan = ReadingPlan(technique.name, policy or Dense(), policy or Dense(), positions)
+    ids, question = tiny.tokens(120), tiny.tokens(5, seed=8)
+    made = tiny.runner("llama", policy, positions)
+    kept = Kept(AssetFolder(tmp_path), plan.fingerprint("model", "tokenizer", made.store))
+    document = open_document(made, ids, plan, window=512)
+    document.keep(kept)
+    later = tiny.runner("llama", policy, positions)
+    again = open_document(later, ids, plan, window=512, kept=kept)
+
+    assert again.length == 120
+    assert later.store.block_room == 9
+    first, second = document.answer(question, max_tokens=6), again.answer(question, max_tokens=6)
+    assert (second.tokens, second.reads) == (first.tokens, first.reads)
+    logits = []
+    for runner, sequence in ((made, document.sequence), (later, again.sequence)):
+        states = states_for(policy, runner, sequence)
+        logits.append(runner.step([sequence], torch.tensor([7]), policy, states=states))
+    assert torch.equal(*logits)

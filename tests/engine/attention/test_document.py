@@ -19,6 +19,7 @@ from longleaf.engine.attention.runner import Runner, shape_of
 from longleaf.engine.attention.selection import Budget
 from longleaf.engine.contract import DocumentKV
 from longleaf.engine.errors import PagesFull, Stopped, WindowExceeded
+from longleaf.engine.pages.host import HostTier
 from longleaf.engine.pages.store import PageStore
 
 SMALL = Budget(tokens=64, sinks=16, recent=16)
@@ -145,17 +146,22 @@ def test_a_document_beyond_the_window_is_read_where_distances_are_clipped():
 def test_a_document_in_slower_memory_is_read_a_part_at_a_time():
     plan = PLANS["infllm"]
     exact, _ = opened(plan, length=400)
-    tiered, runner = opened(plan, length=400, capacity=12, format="exact", host=host())
+    tiered, runner = opened(plan, length=400, capacity=12, host=HostTier())
     question = tiny.tokens(9, seed=4)
 
     assert tiered.answer(question, max_tokens=6).tokens == exact.answer(question, max_tokens=6).tokens
     assert runner.store.stats().evictions > 0
 
 
-def host():
-    from longleaf.engine.pages.host import HostTier
+def test_rows_that_put_out_each_others_pages_are_read_one_by_one():
+    plan = PLANS["quest"]
+    questions = [tiny.tokens(9, seed=4), tiny.tokens(14, seed=5), tiny.tokens(4, seed=6)]
+    exact, _ = opened(plan, length=200)
+    tiered, runner = opened(plan, length=200, capacity=16, host=HostTier())
 
-    return HostTier()
+    want = [reply.tokens for reply in exact.answers(questions, max_tokens=6)]
+    assert [reply.tokens for reply in tiered.answers(questions, max_tokens=6)] == want
+    assert runner.store.stats().evictions > 0
 
 
 @pytest.mark.parametrize("eviction", [SnapKV(), KeyDiff()], ids=lambda eviction: eviction.name)
