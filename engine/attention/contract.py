@@ -178,7 +178,7 @@ class ReadsPages(Protocol):
 
     def prefill_pages(self, query: torch.Tensor, chunk: Chunk, step: Step) -> Plan:
         """The pages that each block of queries reads: row i of the plan is for the i-th block that the chunk has a
-        part of, with one list for all heads. Pages of the block itself are read whether they are in it or not.
+        part of, and all its lists are of one length. Pages of the block itself are read whether they are in it or not.
 
         `query` is `[1, heads, new, head_size]`; its own keys and values are in the pages already.
         """

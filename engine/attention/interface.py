@@ -264,12 +264,14 @@ def _by_pages(
     out = torch.empty_like(query)
     for index, number in enumerate(range(start // size, (start + new - 1) // size + 1)):
         low, high = max(start, number * size), min(start + new, (number + 1) * size)
-        before = torch.arange(-(-low // page), device=query.device)
-        pages = before if plan is None else _with_own(plan.pages[index, 0], number * size // page, len(before))
-        tokens = (pages[:, None] * page + torch.arange(page, device=query.device)).flatten()
-        past_keys, past_values = paged.store.gather(sequence, chunk.layer, pages[None])
-        seen = tokens < low
-        past_keys, past_values, tokens = past_keys[:, seen], past_values[:, seen], tokens[seen]
+        pages = torch.arange(-(-low // page), device=query.device)[None]
+        if plan is not None:
+            pages = _with_own(plan, index, number * size // page, pages)
+        tokens = (pages[..., None] * page + torch.arange(page, device=query.device)).flatten(1)
+        past_keys, past_values = paged.store.gather(sequence, chunk.layer, pages)
+        # What is not before the chunk's own tokens is at the end of every list.
+        seen = tokens.shape[1] - (-low % page if tokens.shape[1] else 0)
+        past_keys, past_values, tokens = past_keys[:, :seen], past_values[:, :seen], tokens[:, :seen]
         now = slice(low - start, high - start)
         asked, own = query[:, :, now], key[:, :, now]
         if paged.positions is not None and frequencies is not None:
@@ -281,10 +283,11 @@ def _by_pages(
     return out
 
 
-def _with_own(pages: torch.Tensor, first: int, end: int) -> torch.Tensor:
-    """The pages of a list that lie before page `first`, and all from there to `end`."""
-    chosen = pages[(pages >= 0) & (pages < first)]
-    return torch.cat([chosen.long(), torch.arange(first, end, device=pages.device)])
+def _with_own(plan: Plan, index: int, first: int, before: torch.Tensor) -> torch.Tensor:
+    """The lists of one block of queries, and the pages of `before` `[1, pages]` that are the block's own, from `first`."""
+    count = int(plan.counts[index, 0])
+    chosen = plan.pages[index, :, :count].long()
+    return torch.cat([chosen, before[:, first:].expand(len(chosen), -1)], dim=1)
 
 
 def _sliding(

@@ -13,17 +13,18 @@ from longleaf.engine.attention.summary.lowrank import LowRank
 
 @dataclass(frozen=True, slots=True)
 class InfLLM:
-    """Sinks, a window, and the pages that a block of queries needs most, for a prompt as for a reply; one list for all
-    heads of a layer.
+    """Sinks, a window, and the pages that a block of queries needs most, for a prompt as for a reply.
 
     With positions that are clipped (`positions.clipped`) this reads a document longer than the model's window. The
-    paper describes a block of 128 tokens by the 4 keys that get most attention near them; here any summary of a page
-    serves. Queries of a prompt choose together in blocks of `block` tokens (the paper: 512) by their mean.
+    paper describes a block of 128 tokens by the 4 keys that get most attention near them, and all heads of a layer read
+    the same; here any summary of a page serves, and unless `shared` each KV head has its own list. Queries of a prompt
+    choose together in blocks of `block` tokens (the paper: 512) by their mean.
     """
 
     budget: Budget = field(default_factory=lambda: Budget(tokens=6272, sinks=128, recent=4096))
     summary: Summary = field(default_factory=LowRank)
     block: int = 512
+    shared: bool = False
     name: str = "infllm"
 
     def prefill(self, query: torch.Tensor, keys: torch.Tensor, chunk: Chunk) -> BlockMask | None:
@@ -49,7 +50,9 @@ class InfLLM:
 
     def _choose(self, query: torch.Tensor, step: Step, blocks: torch.Tensor, lengths: torch.Tensor) -> Plan:
         scores = self.summary.score(query, step.summary, blocks, lengths, step.scale)
-        return select(scores.logsumexp(dim=1, keepdim=True), lengths, step.paged.page, self.budget)
+        if self.shared:
+            scores = scores.logsumexp(dim=1, keepdim=True)
+        return select(scores, lengths, step.paged.page, self.budget)
 
 
 TECHNIQUE = Technique(
