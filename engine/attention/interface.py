@@ -284,7 +284,7 @@ def _by_pages(
 
 
 def _with_own(plan: Plan, index: int, first: int, before: torch.Tensor) -> torch.Tensor:
-    """The lists of one block of queries, and the pages of `before` `[1, pages]` that are the block's own, from `first`."""
+    """The lists of one block of queries, and those pages of `before` `[1, pages]` that are its own, from `first` on."""
     count = int(plan.counts[index, 0])
     chosen = plan.pages[index, :, :count].long()
     return torch.cat([chosen, before[:, first:].expand(len(chosen), -1)], dim=1)

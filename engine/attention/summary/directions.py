@@ -10,12 +10,11 @@ _ROUNDS = 3
 def directions(centred: torch.Tensor, rank: int) -> torch.Tensor:
     """Orthonormal directions `[..., rank, head_size]` that hold most of `centred` `[..., tokens, head_size]`.
 
-    Subspace iteration from evenly spaced tokens: the same keys always give the same directions, and it is an order
-    faster than the eigenvectors of a batch of small matrices. A direction that the keys do not fill is zero.
+    Subspace iteration from the longest tokens: the same keys always give the same directions, and it needs no
+    decomposition of a batch of small matrices. A direction that the keys do not fill is zero.
     """
-    tokens = centred.shape[-2]
-    start = torch.linspace(0, tokens - 1, rank, device=centred.device).round().long()
-    basis = _orthonormal(centred.index_select(-2, start))
+    longest = centred.norm(dim=-1).topk(min(rank, centred.shape[-2]), dim=-1).indices
+    basis = _orthonormal(centred.gather(-2, longest[..., None].expand(*longest.shape, centred.shape[-1])))
     for _ in range(_ROUNDS):
         basis = _orthonormal((centred @ basis.mT).mT @ centred)
     return basis
