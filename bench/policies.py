@@ -4,11 +4,12 @@
     python bench/policies.py --items 40 --length 7000 --device cuda
     python bench/policies.py --policies quest,page_mass --budgets 256,512
 
-A document is made-up filler with one number to be found and four of the same kind beside it. It is read once, exactly,
-and every policy answers from the same keys and values, so only what a reply reads differs. Right: the reply holds the
-number. Shown: the page that holds it is among the three that the reply names as read most. A budget counts everything a
-step reads: with pages of 16 tokens, 16 sinks and an eighth of the budget at the end. The first two layers read
-everything in every policy but tokenselect and a_shape, as in Quest.
+A document is made-up filler with one number to be found, and `--others` of the same kind beside it, which the default
+model confuses even when it reads everything. It is read once, exactly, and every policy answers from the same keys and
+values, so only what a reply reads differs. Right: the reply holds the number. Shown: the page that holds it is among
+the three that the reply names as read most. A budget counts everything a step reads: with pages of 16 tokens, 16 sinks
+and an eighth of the budget at the end. The first two layers read everything in every policy but tokenselect and
+a_shape, as in Quest.
 """
 
 from __future__ import annotations
@@ -69,10 +70,10 @@ class Item:
     place: int
 
 
-def item(tokenizer: Any, length: int, number: int) -> Item:
-    """The `number`-th document: five facts among filler, about `length` tokens, asked about one of them."""
+def item(tokenizer: Any, length: int, number: int, others: int) -> Item:
+    """The `number`-th document of about `length` tokens: a fact that is asked for, and `others` like it, in filler."""
     draw = random.Random(f"policies {length} {number}")
-    facts = [(key, str(draw.randrange(100_000, 999_999))) for key in draw.sample(KEYS, 5)]
+    facts = [(key, str(draw.randrange(100_000, 999_999))) for key in draw.sample(KEYS, 1 + others)]
     lines = [draw.choice(filler()) for _ in range(length // 14)]
     for key, value in facts:
         lines.insert(draw.randrange(5, len(lines) - 5), f"One of the special magic numbers for {key} is: {value}.")
@@ -114,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, default=ROOT / ".longleaf" / "models" / "smollm2-135m-instruct")
     parser.add_argument("--items", type=int, default=6)
     parser.add_argument("--length", type=int, default=3000)
+    parser.add_argument("--others", type=int, default=0)
     parser.add_argument("--budgets", default="64,128,256,512,1024,2048")
     parser.add_argument("--policies", help=f"of {'; '.join(POLICIES)}, split by semicolons [all]")
     parser.add_argument("--device", default="cpu")
@@ -133,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if time.monotonic() - began > chosen.seconds:
             break
         store = PageStore(shape_of(model, PAGE), device=chosen.device)
-        rows.append(trial(model, tokenizer, store, item(tokenizer, chosen.length, number), policies))
+        rows.append(trial(model, tokenizer, store, item(tokenizer, chosen.length, number, chosen.others), policies))
 
     def share(name: str, what: str) -> str:
         return f"{sum(row[name][what] for row in rows) / len(rows):.0%}"
