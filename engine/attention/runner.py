@@ -181,13 +181,6 @@ def grid(policy: Policy) -> int:
 
 def summary_of(policy: Any) -> Summary | None:
     """The summary that a policy chooses by, its own or that of a policy within it; None where it needs none."""
-    own = getattr(policy, "summary", None)
-    if own is not None:
-        kept: Summary = own
-        return kept
-    for name in ("policy", "after", "before"):
-        inner = getattr(policy, name, None)
-        found = None if inner is None else summary_of(inner)
-        if found is not None:
-            return found
-    return None
+    found: Summary | None = getattr(policy, "summary", None)
+    inner = getattr(policy, "policy", None)
+    return summary_of(inner) if found is None and inner is not None else found

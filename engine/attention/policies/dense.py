@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from longleaf.engine.attention.contract import BlockMask, Chunk, Plan, Policy, Step, Technique
+from longleaf.engine.attention.contract import BlockMask, Chunk, Plan, Step, Technique
 
 
 class DensePrefill:
@@ -32,24 +32,6 @@ class Dense(DensePrefill, DenseDecode):
     """Exact attention."""
 
     name: str = "dense"
-
-
-@dataclass(frozen=True, slots=True)
-class Combined:
-    """One policy for the prompt and another for the reply."""
-
-    before: Policy
-    after: Policy
-
-    @property
-    def name(self) -> str:
-        return f"{self.before.name}+{self.after.name}"
-
-    def prefill(self, query: torch.Tensor, keys: torch.Tensor, chunk: Chunk) -> BlockMask | None:
-        return self.before.prefill(query, keys, chunk)
-
-    def decode(self, query: torch.Tensor, step: Step) -> Plan | None:
-        return self.after.decode(query, step)
 
 
 TECHNIQUE = Technique(

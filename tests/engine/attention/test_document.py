@@ -1,5 +1,7 @@
 """Documents whose keys and values are kept: questions one after the other, at once, exactly, and beyond the window."""
 
+from pathlib import Path
+
 import pytest
 import tiny_models as tiny
 import torch
@@ -15,6 +17,7 @@ from longleaf.engine.attention.policies.reused import Reused
 from longleaf.engine.attention.policies.squeezed import Squeezed
 from longleaf.engine.attention.policies.tokenselect import TokenSelect
 from longleaf.engine.attention.positions.clipped import Clipped
+from longleaf.engine.attention.registry import TECHNIQUES, make
 from longleaf.engine.attention.runner import Runner, shape_of
 from longleaf.engine.attention.selection import Budget
 from longleaf.engine.contract import DocumentKV
@@ -221,10 +224,15 @@ def test_another_architecture_is_read_densely_and_says_so_once(caplog):
 
 
 def test_techniques_say_where_they_come_from():
-    from longleaf.engine.attention.registry import TECHNIQUES, make
-
     names = [technique.name for technique in TECHNIQUES]
     assert len(set(names)) == len(names)
     assert all(isinstance(t, Technique) and t.paper and t.cost for t in TECHNIQUES)
     with pytest.raises(ValueError, match="no technique"):
         make("none")
+
+
+def test_the_documentation_lists_every_technique():
+    page = Path(__file__).resolve().parents[3] / "docs" / "attention.md"
+    listed = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+
+    assert [f"| `{t.name}` | {t.axis} | {t.paper} |" for t in TECHNIQUES] == listed[-len(TECHNIQUES) :]
