@@ -131,7 +131,7 @@ class AttentionScorer:
         with self._lock:
             cache, done = self._context(ids, whole, stop)
             probe = Probe(self._by_layer, first=len(asked))
-            with _lent(self._config, num_hidden_layers=self._depth, _attn_implementation=_IMPLEMENTATION):
+            with lent(self._config, num_hidden_layers=self._depth, _attn_implementation=_IMPLEMENTATION):
                 self._run([*asked, *words], cache, probe=probe)
         if len(probe.seen) < len(set(self.heads)):
             raise EngineFailed(
@@ -155,7 +155,7 @@ class AttentionScorer:
             cache.layers += new_cache(self._layers - len(prefix.layers), whole).layers
         if done == len(ids):
             return cache, done
-        with _lent(self._config, num_hidden_layers=self._depth):
+        with lent(self._config, num_hidden_layers=self._depth):
             for begin in range(done, len(ids), self._chunk):
                 if stop is not None and stop():
                     raise Stopped(f"scoring was stopped after {begin} of {len(ids)} tokens")
@@ -227,7 +227,7 @@ def _register() -> None:
 
 
 @contextmanager
-def _lent(config: Any, **values: Any) -> Iterator[None]:
+def lent(config: Any, **values: Any) -> Iterator[None]:
     """Settings of a model's configuration for a while; whoever changes them holds the engine's lock."""
     before = {name: getattr(config, name) for name in values}
     try:

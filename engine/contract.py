@@ -225,6 +225,68 @@ class ScoresContext(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PageRead:
+    """Tokens `start` to `end` of a document that an answer read.
+
+    `score` is the share of its attention that the head which looked there most was expected to give them, `often` the
+    share of heads, layers and steps that read them; both are means over the answer.
+    """
+
+    start: int
+    end: int
+    score: float
+    often: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What was said to a question about an open document: token ids without the one that ended it, and the parts of
+    the document that were read for it, the most important first; none where all of it was."""
+
+    tokens: tuple[int, ...]
+    reads: tuple[PageRead, ...]
+    stop_reason: StopReason
+    usage: Usage
+
+
+@runtime_checkable
+class DocumentKV(Protocol):
+    """A document whose keys and values are kept, so that every question after the first is the question alone."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of the document."""
+        ...
+
+    def answer(self, question: Sequence[int], *, max_tokens: int = 128, stop_tokens: Sequence[int] = ()) -> Reply:
+        """Reply to a question that follows the document, greedily. The document stays as it is.
+
+        Raises `PagesFull` where the question and its reply find no room, `Stopped` and `EngineFailed`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the document. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class ReadsDocuments(Protocol):
+    """An engine that keeps the KV of documents. It can do so where its card has the capability "reads_documents"."""
+
+    def open_document(
+        self, tokens: Sequence[int], *, plan: str = "dense", stop: Callable[[], bool] | None = None
+    ) -> DocumentKV:
+        """Read a document, of any length that the plan allows.
+
+        `plan` names what is read of it while it is read and asked about, as `longleaf.engine.attention.plans` lists
+        them. Raises `WindowExceeded` where the plan holds no more than the model's window, `Stopped` where `stop` said
+        so between chunks, and `PagesFull` where it finds no room.
+        """
+        ...
+
+
 def complete(engine: Engine, request: Request) -> Done:
     """Run one request to its end.
 

@@ -1,0 +1,1 @@
+"""Where tokens beyond the window are seen, one technique a file."""
