@@ -17,6 +17,7 @@ from longleaf.engine.attention.policies.dense import Dense
 from longleaf.engine.attention.reads import Recorder
 from longleaf.engine.attention.rotation import frequencies_of
 from longleaf.engine.errors import Stopped
+from longleaf.engine.growing_cache import cache_name
 from longleaf.engine.pages.shape import PageShape
 from longleaf.engine.pages.store import PageStore
 
@@ -159,7 +160,7 @@ class Runner:
                 out = self.model(
                     input_ids=tokens,
                     position_ids=places,
-                    past_key_values=paged_cache(self.store, sequences, whole=not self.paged),
+                    **{cache_name(self.model): paged_cache(self.store, sequences, whole=not self.paged)},
                     use_cache=True,
                     logits_to_keep=keep,
                     **extra,
