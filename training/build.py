@@ -1,7 +1,10 @@
 """Writes the training examples.
 
-    python training/build.py --out training/out/examples.jsonl.xz
-    python training/build.py --scale 0.01 --show 5      # a small mix, and five examples of each task on the screen
+    python training/build.py --base MODEL_FOLDER                  # training/out/broad.jsonl.xz
+    python training/build.py --base MODEL_FOLDER --mix short      # training/out/short.jsonl.xz
+    python training/build.py --scale 0.01 --show 5                # a few, and five of each task on the screen
+
+With `--base`, general prompts as that model answers them are among the examples, so that it goes on answering them so.
 
 What overlaps an evaluation set is left out, and how much that was is said.
 """
@@ -14,10 +17,17 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import torch
+from chat import answered, prompts
 from example import Example, write
 from mix import examples
 from overlap import Evaluation, without
 from sources import read
+
+from longleaf.engine.loading import load_model, load_tokenizer
+
+CHATS = 3
+"""How often each general prompt is among the examples."""
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,18 +36,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared = Path(os.environ.get("LONGLEAF_SHARED", ROOT.parent / "shared"))
     parser.add_argument("--data", type=Path, default=shared / "data")
-    parser.add_argument("--out", type=Path, default=ROOT / "training" / "out" / "examples.jsonl.xz")
+    parser.add_argument("--mix", choices=("broad", "short"), default="broad")
+    parser.add_argument("--base", type=Path, help="folder of the model that will be trained")
+    parser.add_argument("--out", type=Path, help="[training/out/MIX.jsonl.xz]")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--show", type=int, default=0, help="print so many examples of each task")
     chosen = parser.parse_args()
     pool, dropped = without(read(chosen.data), Evaluation.read(chosen.data))
     print("left out, for they overlap an evaluation set:", dict(dropped))
-    made = list(examples(pool, chosen.seed, chosen.scale))
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    write(made, chosen.out)
-    digest = hashlib.sha256(chosen.out.read_bytes()).hexdigest()
-    print(f"{len(made)} examples in {chosen.out}, sha256 {digest}")
+    made = list(examples(pool, chosen.mix, chosen.seed, chosen.scale))
+    if chosen.base:
+        made += CHATS * answered(load_model(chosen.base, torch.float32, "cpu"), load_tokenizer(chosen.base), prompts())
+    out = chosen.out or ROOT / "training" / "out" / f"{chosen.mix}.jsonl.xz"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write(made, out)
+    digest = hashlib.sha256(out.read_bytes()).hexdigest()
+    print(f"{len(made)} examples in {out}, sha256 {digest}")
     for task, count in Counter(item.task for item in made).most_common():
         print(f"  {count:6d} {task}")
     for task in dict.fromkeys(item.task for item in made):

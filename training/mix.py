@@ -25,31 +25,20 @@ class Share:
     make: Make
 
 
-def shares() -> tuple[Share, ...]:
-    """The mix. About a quarter of what could be answered has nothing to answer with."""
-    return (
-        Share("short answer", 15000, short.answerable),
-        Share("short answer, not in the text", 5200, short.unanswerable),
-        Share("several steps", 3600, short.several),
-        Share("altered fact", 1500, short.altered),
-        Share("one form, many things", 2600, short.competing),
-        Share("yes or no", 1600, short.choice),
-        Share("story", 2800, short.story),
-        Share("quote", 4200, quoting.one),
-        Share("quote, nothing there", 2400, quoting.nothing),
-        Share("notes of a part", 7000, notes.memory),
-        Share("notes of a part of a story", 2400, notes.story),
-        Share("worker's unit", 2200, notes.chain),
-        Share("plan of a question", 1200, plan),
-        Share("summary", 1500, summary),
-        Share("text", 1500, text),
-    )
+def shares(mix: str) -> tuple[Share, ...]:
+    """The shares of a mix.
+
+    `broad` comes first: all that readers ask, and a quarter of what could be answered has nothing to answer with.
+    `short` goes on from it: mostly short answers from one paragraph, and enough of the rest that it stays.
+    """
+    counts = dict(zip(_KINDS, _COUNTS[mix], strict=True))
+    return tuple(Share(name, counts[name], make) for name, make in _KINDS.items() if counts[name])
 
 
-def examples(pool: Pool, seed: int, scale: float = 1.0) -> Iterator[Example]:
-    """The whole mix in random order. The same pool, seed and scale give the same examples."""
+def examples(pool: Pool, mix: str, seed: int, scale: float = 1.0) -> Iterator[Example]:
+    """A whole mix in random order. The same pool, mix, seed and scale give the same examples."""
     made: list[Example] = []
-    for share in shares():
+    for share in shares(mix):
         draw = random.Random(f"{seed} {share.name}")
         made += islice(_stream(share.make, draw, pool), round(share.count * scale))
     random.Random(seed).shuffle(made)
@@ -89,3 +78,27 @@ def text(draw: random.Random, pool: Pool) -> Example:
     passages = draw.sample(pool.filler, 3)
     joined = "\n\n".join(passage.text for passage in passages)
     return Example("text", "filler", "", "", "", joined[: draw.randrange(400, 2400)])
+
+
+_KINDS: dict[str, Make] = {
+    "short answer": short.answerable,
+    "short answer, one paragraph": short.alone,
+    "short answer, not in the text": short.unanswerable,
+    "several steps": short.several,
+    "altered fact": short.altered,
+    "one form, many things": short.competing,
+    "yes or no": short.choice,
+    "story": short.story,
+    "quote": quoting.one,
+    "quote, nothing there": quoting.nothing,
+    "notes of a part": notes.memory,
+    "notes of a part of a story": notes.story,
+    "worker's unit": notes.chain,
+    "plan of a question": plan,
+    "summary": summary,
+    "text": text,
+}
+_COUNTS = {
+    "broad": (15000, 0, 5200, 3600, 1500, 2600, 1600, 2800, 4200, 2400, 7000, 2400, 2200, 1200, 1500, 1500),
+    "short": (9000, 26000, 4500, 7000, 1500, 3500, 1200, 2500, 4000, 1800, 4000, 1500, 1200, 500, 500, 1000),
+}

@@ -48,6 +48,12 @@ def answerable(draw: random.Random, pool: Pool) -> Example:
     return asked(draw, "short", question.source, blocks, question.text, question.answers[0])
 
 
+def alone(draw: random.Random, pool: Pool) -> Example:
+    """A question and the one paragraph that answers it."""
+    question = draw.choice(pool.short)
+    return asked(draw, "short", question.source, [question.passages[0].text], question.text, question.answers[0])
+
+
 def unanswerable(draw: random.Random, pool: Pool) -> Example:
     """A question on text that does not answer it: another paragraph of its article, or all but the paragraph."""
     way = draw.random()

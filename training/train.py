@@ -1,8 +1,10 @@
 """Trains a LoRA adapter for a base model on the examples that `build.py` wrote, on one GPU.
 
-    python training/train.py --base MODEL_FOLDER --examples training/out/examples.jsonl.xz --out training/out/adapter
+    python training/train.py --base MODEL_FOLDER --examples training/out/broad.jsonl.xz --out training/out/broad
+    python training/train.py --base MODEL_FOLDER --examples training/out/short.jsonl.xz --initial training/out/broad
 
 The result is a standard peft folder. A run that was cut off goes on with the same command: it finds its checkpoint.
+`torchrun --nproc-per-node 2 training/train.py …` trains on two GPUs.
 LoRA: Hu et al., 2021. Loss on the reply alone; replies are scored with the frame of the model's own chat template.
 """
 
@@ -20,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +34,12 @@ from longleaf.engine.loading import load_model, load_tokenizer
 from longleaf.engine.prompt import PromptForm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from chat import answered, prompts
+from crew import Crew
 from example import Example, read
 
 IGNORED = -100
+CHECKPOINT_SECONDS = 60.0
+WEIGHTS = "adapter_model.safetensors"
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -58,7 +63,6 @@ class Config:
     epochs: float = 0.0
     seed: int = 7
     held_out: int = 400
-    chat: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,47 +77,49 @@ class Encoded:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True, help="folder of the base model")
-    parser.add_argument("--examples", type=Path, default=Path("training/out/examples.jsonl.xz"))
+    parser.add_argument("--examples", type=Path, default=Path("training/out/broad.jsonl.xz"))
+    parser.add_argument("--initial", type=Path, help="the adapter to go on from")
     parser.add_argument("--out", type=Path, default=Path("training/out/adapter"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--name", help="name of the base model in the adapter's card, where others find it")
     parser.add_argument("--most", type=int, help="use so many examples only")
     for name, value in asdict(Config()).items():
-        kind = (lambda text: text == "true") if isinstance(value, bool) else type(value)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=value)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     chosen = vars(parser.parse_args())
     given = {name: chosen.pop(name) for name in asdict(Config())}
     run(Config(**given), **chosen)
 
 
 def run(
-    config: Config, base: Path, examples: Path, out: Path, device: str, name: str | None = None, most: int | None = None
+    config: Config,
+    base: Path,
+    examples: Path,
+    out: Path,
+    device: str,
+    initial: Path | None = None,
+    name: str | None = None,
+    most: int | None = None,
 ) -> None:
     """Train, check the adapter against the merged weights, and write both adapter and card."""
-    from peft import LoraConfig, get_peft_model
-
     torch.manual_seed(config.seed)
     began = time.perf_counter()
     rows = together(list(read(examples))[:most], base)  # before the GPU is touched: processes are forked
+    crew = Crew.join(device)
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-    model, tokenizer = load_model(base, dtype, device), load_tokenizer(base)
-    if config.chat:
-        rows += encoded(answered(model, tokenizer, prompts()), base)
+    network = adapted(load_model(base, dtype, device), config, initial)
     rows = [row for row in rows if len(row.ids) <= config.longest]
     random.Random(config.seed).shuffle(rows)
     held, rows = rows[: config.held_out], rows[config.held_out :]
-    print(
-        f"{len(rows)} examples, {sum(len(row.ids) for row in rows) / 1e6:.1f}M tokens; {len(held)} held out", flush=True
-    )
-    plan = LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=list(MODULES),
-        task_type="CAUSAL_LM",
-    )  # fmt: skip
-    network = get_peft_model(model, plan)
-    network.train()
-    before = loss_by_task(network, held, config, device)
-    print(f"ready after {time.perf_counter() - began:.0f} s; held-out loss {before['all']:.3f}", flush=True)
-    steps, seconds = train(network, rows, config, device, out)
+    before = {}
+    if crew.leads:
+        tokens = sum(len(row.ids) for row in rows) / 1e6
+        print(f"{len(rows)} examples, {tokens:.1f}M tokens; {len(held)} held out", flush=True)
+        before = loss_by_task(network, held, config, device)
+        print(f"ready after {time.perf_counter() - began:.0f} s; held-out loss {before['all']:.3f}", flush=True)
+    steps, seconds = train(network, rows, config, device, out, crew)
+    crew.leave()
+    if not crew.leads:
+        return
     after = loss_by_task(network, held, config, device)
     network.eval()
     out.mkdir(parents=True, exist_ok=True)
@@ -127,7 +133,9 @@ def run(
             "sha256": hashlib.sha256(examples.read_bytes()).hexdigest(),
             "used": len(rows),
         },
+        "initial": None if initial is None else hashlib.sha256((initial / WEIGHTS).read_bytes()).hexdigest(),
         "config": asdict(config),
+        "processes": crew.size,
         "steps": steps,
         "seconds": round(seconds),
         "device": torch.cuda.get_device_name(0) if device.startswith("cuda") else "cpu",
@@ -140,6 +148,26 @@ def run(
     print(json.dumps(card["held_out_loss"], indent=1))
     print(f"merged against base and adapter: relative difference of logits {error:.1e}")
     print(f"{steps} steps in {seconds:.0f} s; {time.perf_counter() - began:.0f} s in all; adapter in {out}")
+
+
+def adapted(model: Any, config: Config, initial: Path | None) -> Any:
+    """The model with an adapter to train: a new one, or that of the folder `initial`."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    if initial is not None:
+        network = PeftModel.from_pretrained(model, str(initial), is_trainable=True)
+    else:
+        network = get_peft_model(
+            model,
+            LoraConfig(
+                r=config.rank,
+                lora_alpha=config.alpha,
+                lora_dropout=config.dropout,
+                target_modules=list(MODULES),
+                task_type="CAUSAL_LM",
+            ),
+        )
+    return network.train()
 
 
 def together(examples: Sequence[Example], base: Path) -> list[Encoded]:
@@ -165,7 +193,9 @@ def encoded(examples: Sequence[Example], base: Path) -> list[Encoded]:
     return rows
 
 
-def train(network: Any, rows: Sequence[Encoded], config: Config, device: str, out: Path) -> tuple[int, float]:
+def train(
+    network: Any, rows: Sequence[Encoded], config: Config, device: str, out: Path, crew: Crew
+) -> tuple[int, float]:
     """Go through the examples until the time or the epochs are over; returns steps and seconds."""
     learned = [weight for weight in network.parameters() if weight.requires_grad]
     fused = device.startswith("cuda")
@@ -173,13 +203,11 @@ def train(network: Any, rows: Sequence[Encoded], config: Config, device: str, ou
     step, spent, last = _resume(network, optimizer, out)
     began = time.perf_counter() - spent
     recent: list[float] = []
-    batches = _batches(rows, config)
+    batches = islice(_batches(rows, config), crew.rank, None, crew.size)
     for _ in range(step):
         next(batches)
-    done = 0.0
+    share = spent / config.seconds
     for done, batch in batches:
-        seconds = time.perf_counter() - began
-        share = min(1.0, max(seconds / config.seconds, done / config.epochs if config.epochs else 0.0))
         if share >= 1.0:
             break
         warm = min(1.0, share / config.warmup) if config.warmup else 1.0
@@ -187,18 +215,22 @@ def train(network: Any, rows: Sequence[Encoded], config: Config, device: str, ou
             group["lr"] = config.rate * warm * 0.5 * (1 + math.cos(math.pi * share))
         loss = _loss(network, batch, device)
         loss.backward()  # type: ignore[no-untyped-call]
+        seconds = time.perf_counter() - began
+        # All stop at one step: how far they are is agreed on with the gradients.
+        share = crew.agree(learned, max(seconds / config.seconds, done / config.epochs if config.epochs else 0.0))
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         recent.append(loss.detach())  # type: ignore[arg-type]
         step += 1
-        if step % 50 == 0:
+        if step % 50 == 0 and crew.leads:
             print(
                 f"step {step}, epoch {done:.2f}, loss {float(sum(recent)) / len(recent):.3f}, {seconds:.0f} s",
                 flush=True,
             )
+        if len(recent) == 50:
             recent.clear()
-        if seconds - last > 60:
+        if seconds - last > CHECKPOINT_SECONDS and crew.leads:
             last = seconds
             _keep(network, optimizer, step, seconds, out)
     return step, time.perf_counter() - began
@@ -277,7 +309,7 @@ def _save(network: Any, folder: Path, base: str) -> None:
     from safetensors.torch import load_file, save_file
 
     network.save_pretrained(str(folder))
-    file = folder / "adapter_model.safetensors"
+    file = folder / WEIGHTS
     save_file({name: weight.to(torch.bfloat16) for name, weight in load_file(file).items()}, file, {"format": "pt"})
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base

@@ -1,0 +1,143 @@
+"""Training, on a tiny model: what is learned from, what comes out, and going on after a cut."""
+
+import importlib.util
+import json
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "training"))
+train = pytest.importorskip("train")
+
+from example import Example, write  # noqa: E402
+
+from longleaf.engine import adapter as adapters  # noqa: E402
+from longleaf.engine.contract import Message  # noqa: E402
+from longleaf.engine.loading import load_model, load_tokenizer  # noqa: E402
+from longleaf.engine.prompt import PromptForm  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """The tiny Llama of the engine's tests."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    spec = importlib.util.spec_from_file_location("engine_conftest", ROOT / "tests" / "engine" / "conftest.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    tokenizer = module.build_tokenizer()
+    torch.manual_seed(3)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    folder = tmp_path_factory.mktemp("base") / "tiny"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    made = [
+        Example("short", "made", "Answer.", f"<text>\nkey {n} is {n * 7}\n</text>", "", str(n * 7)) for n in range(24)
+    ]
+    file = tmp_path_factory.mktemp("examples") / "some.jsonl.xz"
+    write([*made, Example("text", "made", "", "", "", "A text without a prompt.")], file)
+    return file
+
+
+CONFIG = train.Config(rank=4, alpha=8, batch_tokens=600, seconds=600.0, epochs=2.0, held_out=4, rate=0.01)
+
+
+def test_what_is_learned_is_the_reply_and_the_end_of_the_turn(base):
+    item = Example("short", "made", "Answer.", "<text>\nA <|im_end|> B\n</text>", "", "42")
+    row = train.encoded([item], base)[0]
+    tokenizer = load_tokenizer(base)
+    asked = PromptForm(tokenizer).encode([Message("system", "Answer."), Message("user", item.user)]).ids
+    assert list(row.ids[: row.asked]) == asked
+    assert tokenizer.decode(row.ids[row.asked :]) == "42<|im_end|>"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(2, 90), min_size=1, max_size=60), st.integers(0, 5))
+def test_an_epoch_is_every_example_once_in_batches_within_the_limit(lengths, seed):
+    rows = [train.Encoded("short", tuple(range(length)), 1) for length in lengths]
+    config = train.Config(batch_tokens=100, seed=seed)
+    seen = []
+    for done, batch in train._batches(rows, config):
+        if done >= 1.0:
+            break
+        assert len(batch) == 1 or len(batch) * max(len(row.ids) for row in batch) <= 100
+        seen += [len(row.ids) for row in batch]
+    assert sorted(seen) == sorted(lengths)
+
+
+def test_an_adapter_is_learned_and_the_engine_reads_it(base, examples, tmp_path):
+    out = tmp_path / "adapter"
+    train.run(CONFIG, base, examples, out, "cpu", name="made/tiny")
+    card = json.loads((out / "training.json").read_text())
+    assert card["held_out_loss"]["after"]["all"] < card["held_out_loss"]["before"]["all"]
+    assert card["merged_against_adapter"] < 1e-5
+    assert card["config"]["seed"] == CONFIG.seed
+    assert len(card["examples"]["sha256"]) == 64
+    assert not (out / "checkpoint.pt").exists()
+    read = adapters.read(out)
+    assert read.base == "made/tiny"
+    model = load_model(base, torch.float32, "cpu")
+    before = model.model.layers[0].self_attn.q_proj.weight.clone()
+    adapters.merge(read, model)
+    assert not torch.equal(before, model.model.layers[0].self_attn.q_proj.weight)
+
+
+def test_a_run_that_was_cut_goes_on_from_its_checkpoint(base, examples, tmp_path, monkeypatch):
+    """Cut after the first checkpoint, the second run counts on from there and ends with as many steps as one run."""
+    whole = tmp_path / "whole"
+    train.run(CONFIG, base, examples, whole, "cpu")
+    steps = json.loads((whole / "training.json").read_text())["steps"]
+    out = tmp_path / "cut"
+    kept = train._keep
+
+    def cut(network, optimizer, step, seconds, folder):
+        kept(network, optimizer, step, seconds, folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "_keep", cut)
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(CONFIG, base, examples, out, "cpu")
+    assert (out / "checkpoint.pt").exists()
+    monkeypatch.undo()
+    train.run(CONFIG, base, examples, out, "cpu")
+    assert json.loads((out / "training.json").read_text())["steps"] == steps
+
+
+def test_training_goes_on_from_another_adapter(base, examples, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    train.run(CONFIG, base, examples, first, "cpu")
+    train.run(CONFIG, base, examples, second, "cpu", initial=first)
+    cards = [json.loads((folder / "training.json").read_text()) for folder in (first, second)]
+    assert cards[1]["held_out_loss"]["before"]["all"] == pytest.approx(
+        cards[0]["held_out_loss"]["after"]["all"], abs=0.02
+    )
+    assert cards[1]["initial"] is not None
+
+
+def test_examples_are_shuffled_by_the_seed_alone():
+    rows = [train.Encoded("short", tuple(range(n + 2)), 1) for n in range(30)]
+    once = next(iter(train._batches(rows, CONFIG)))
+    random.seed(99)
+    assert once == next(iter(train._batches(rows, CONFIG)))
