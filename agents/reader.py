@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Chooser = Literal["model", "search"]
 Task = Literal["answer", "summary"]
 Overwrite = Literal["guarded", "plain"]
+CopySpans = Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ class Options:
     `provisional_every` asks for a provisional answer after every so many parts; 0 for none. `rerank` orders what
     search found by the model's own attention. `templates` reuses ways of thinking from earlier questions,
     `demonstrations` is how many examples the model makes for itself. `schema` names the memory's form.
-    `copy_spans` holds the wording of an answer to words that stand together in what it is made from.
+    `copy_spans` says whether the wording of an answer is held to words that stand together in what it is made from:
+    "auto" where the model was trained to answer so.
     `overwrite` "plain" lets the model's reply alone be the next memory, as in MemAgent; "guarded" lets code keep and
     add checked lines within the budget.
     """
@@ -69,7 +71,7 @@ class Options:
     demonstrations: int = 0
     schema: str = "auto"
     overwrite: Overwrite = "guarded"
-    copy_spans: bool = False
+    copy_spans: CopySpans = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import re
+
 from longleaf.agents.call import call
 from longleaf.agents.denial import NOT_IN_TEXT
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Wording, Work
 from longleaf.engine.contract import Grammar, Request, Sampling
 
+_YES_OR_NO = re.compile(
+    r"\s*(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|may|might|must)\b", re.IGNORECASE
+)
+
 
 def asked(work: Work, prompt_name: str = "reason", request_id: str = "answer", **slots: str) -> Request:
     """The request for an answer of one paragraph, from the text that fills the prompt's slots.
 
-    With the option `copy_spans`, the reply is held to words that stand together in that text, or to `NOT_IN_TEXT`,
-    where the engine can hold it.
+    With `copy_spans`, the reply is held to words that stand together in that text, or to `NOT_IN_TEXT`, where the
+    engine can: a small model that copies a name may end in another one. A question that asks so may have "yes" or "no".
     """
     prompt = load(prompt_name)
-    held = work.ask.options.copy_spans and "grammar" in work.deps.engine.card.capabilities
-    grammar = Grammar.span("\n\n".join(slots.values()), otherwise=(NOT_IN_TEXT,)) if held else None
+    otherwise = (NOT_IN_TEXT, "yes", "no") if _YES_OR_NO.match(work.ask.question) else (NOT_IN_TEXT,)
+    grammar = Grammar.span("\n\n".join(slots.values()), otherwise=otherwise) if _held(work) else None
     return Request(
         request_id,
         prompt.messages(question=work.ask.question, **slots),
         Sampling(max_tokens=work.ask.budget.answer_tokens, stop=("\n\n",), seed=work.ask.seed, grammar=grammar),
         prompt.prefix,
     )
+
+
+def _held(work: Work) -> bool:
+    wanted, able = work.ask.options.copy_spans, work.deps.engine.card.capabilities
+    return "grammar" in able and (wanted == "always" or (wanted == "auto" and "abstains" in able))
 
 
 def reasoned(work: Work, quotes: str) -> str:

@@ -79,8 +79,9 @@ class ReadSettings(_Section):
     overwrite: Literal["guarded", "plain"] = Field(
         "guarded", description="guarded: code checks and fills the memory; plain: the model's reply is the memory."
     )
-    copy_spans: bool = Field(
-        False, description="Hold the answer's wording to words that stand together in the quotes, or to a refusal."
+    copy_spans: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Hold an answer to words that stand together in the text; auto: where a model was taught to.",
     )
     memory_schema: str = Field("auto", description="Schema of a structured memory; auto chooses one by the question.")
 

@@ -85,7 +85,7 @@ HELD = ("retrieve", "direct", "memory", "chain", "structured", "attention", "hop
 def test_the_last_wording_can_be_held_to_the_text(desk, reader):
     desk.add(scripts.BOOK)
     model = engine(reader, "Zubrow")
-    desk.with_engine(model).ask(ask(reader, copy_spans=True))
+    desk.with_engine(model).ask(ask(reader, copy_spans="always"))
     last = model.requests[-1]
     assert last.id == "answer"
     held = last.sampling.grammar
@@ -105,7 +105,30 @@ class Free(ScriptedEngine):
 @pytest.mark.parametrize("reader", HELD)
 def test_it_is_free_without_the_option_or_the_capability(desk, reader):
     desk.add(scripts.BOOK)
-    for model, copy in ((engine(reader, "Zubrow"), False), (engine(reader, "Zubrow", Free), True)):
+    for model, copy in ((engine(reader, "Zubrow"), "never"), (engine(reader, "Zubrow", Free), "always")):
         desk.with_engine(model).ask(ask(reader, copy_spans=copy))
         assert model.requests[-1].id == "answer"
         assert model.requests[-1].sampling.grammar is None
+
+
+class Taught(ScriptedEngine):
+    """A model that was taught to answer in the text's own words."""
+
+    @property
+    def card(self):
+        card = super().card
+        return replace(card, capabilities=card.capabilities | {"abstains", "grammar"})
+
+
+@pytest.mark.parametrize(("question", "otherwise"), [(None, ()), ("Is Zubrow a town?", ("yes", "no"))])
+def test_a_model_that_was_taught_to_is_held_unless_told_otherwise(desk, question, otherwise):
+    desk.add(scripts.BOOK)
+    model = engine("retrieve", "Zubrow", Taught)
+    given = ask("retrieve") if question is None else replace(ask("retrieve"), question=question)
+    desk.with_engine(model).ask(given)
+    last = model.requests[-1]
+    assert last.id == "answer"
+    assert last.sampling.grammar.otherwise == (NOT_IN_TEXT, *otherwise)
+    free = engine("retrieve", "Zubrow", Taught)
+    desk.with_engine(free).ask(replace(given, options=replace(given.options, copy_spans="never")))
+    assert free.requests[-1].sampling.grammar is None
