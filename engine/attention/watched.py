@@ -18,8 +18,8 @@ from longleaf.engine.contract import Head
 class Watched(DensePrefill):
     """Reads everything, and tells what share of the attention each page got; so dense replies have evidence too.
 
-    `heads` are those to watch, such as the ones that find answers: their layers alone are worked out a second time. None
-    watches all.
+    `heads` are those to watch, such as the ones that find answers: their layers alone are worked out a second time.
+    None watches all.
     """
 
     reads_keys: ClassVar[bool] = True
@@ -49,8 +49,9 @@ def _shares(query: torch.Tensor, step: Step) -> torch.Tensor:
     asked = query.unflatten(1, (keys.shape[1], -1)).float()
     logits = (asked @ keys.mT * step.scale).flatten(1, 2)
     real = torch.arange(logical * paged.page, device=query.device) < paged.lengths.clamp_min(1)[:, None]
-    shares: torch.Tensor = logits.masked_fill(~real[:, None], float("-inf")).softmax(dim=-1)
-    return shares.unflatten(-1, (logical, paged.page)).sum(dim=-1)
+    shares = logits.masked_fill(~real[:, None], float("-inf")).softmax(dim=-1)
+    pages: torch.Tensor = shares.unflatten(-1, (logical, paged.page)).sum(dim=-1)
+    return pages
 
 
 def _of(shares: torch.Tensor, heads: Sequence[int]) -> torch.Tensor:

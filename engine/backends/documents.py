@@ -260,12 +260,17 @@ class TorchDocument:
         return replace(done, usage=usage, reads=tuple(self._characters(turn.reads())))
 
     def _characters(self, reads: Sequence[PageRead]) -> Iterator[TextRead]:
-        """Where pages stand in the document's text; those of the frame before it are none of it."""
+        """Where pages stand in the document's text; those of the frame before it are none of it.
+
+        Nor does the last one count where it is not full: the question begins in it, and is looked at whatever it asks.
+        """
         if not reads:
             return
         if self._places is None:
             self._places = self._parts.form.places(self._messages)
         for read in reads:
+            if read.end - read.start < self._page:
+                continue
             first, last = self._places[read.start], self._places[read.end - 1]
             if last[1] > 0:
                 yield TextRead(max(0, first[0]), last[1], read.score)

@@ -1,5 +1,6 @@
-"""Documents that the torch engine keeps open: dense answers, no second prefill, found again, and never the wrong ones."""
+"""Documents that the torch engine keeps open: dense answers, no second prefill, and found again, never wrongly."""
 
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -7,7 +8,7 @@ import shutil
 import pytest
 import torch
 
-from longleaf.engine import Message, ModelStore, Request, Sampling, WindowExceeded, complete, open_engine
+from longleaf.engine import Message, Request, Sampling, WindowExceeded, complete
 from longleaf.engine.backends.torch import TorchEngine
 from longleaf.engine.contract import Done, Failed, Keeping, ReadsDocuments, Token
 from longleaf.engine.errors import EngineFailed, Stopped
@@ -87,7 +88,7 @@ def test_what_was_read_lies_in_the_text(engine):
         assert 0 <= read.start < read.end <= len(TEXT)
         assert 0 <= read.score <= 1.001
     covered = sorted((read.start, read.end) for read in done.reads)
-    assert all(a[1] <= b[0] for a, b in zip(covered, covered[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(covered))
 
 
 def test_a_second_opening_reads_nothing(engine):
