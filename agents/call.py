@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from longleaf.agents.errors import RunStopped
 from longleaf.agents.reader import Deps, Work
-from longleaf.engine.contract import Done, Event, Failed, Request, Token
+from longleaf.engine.contract import Done, Event, Failed, OpenDocument, Request, Token
 from longleaf.engine.gather import Gather
 from longleaf.memory.records import StepRecord
 
@@ -26,14 +26,16 @@ def call(
     chunks: Mapping[str, tuple[str, ...]] | None = None,
     on_token: OnToken | None = None,
     together: int = 1,
+    engine: OpenDocument | None = None,
 ) -> dict[str, Done]:
     """Run a batch and return its replies by request id; every attempt at a request becomes a step of the run.
 
     `chunks` names the chunks each request holds. A failure that `retry_on` lets pass is tried again, three times in
     all, unless part of the reply was already streamed; then, or when it stays, its error is raised. `together` is how
-    many nodes of this step call at once: a `Gather` then makes one batch of their calls.
+    many nodes of this step call at once: a `Gather` then makes one batch of their calls. `engine` is a document that is
+    open, and answers instead of the engine.
     """
-    replies, failures = call_each(work, node, requests, chunks, on_token, together)
+    replies, failures = call_each(work, node, requests, chunks, on_token, together, engine)
     for failure in failures.values():
         raise failure.error
     return replies
@@ -46,6 +48,7 @@ def call_each(
     chunks: Mapping[str, tuple[str, ...]] | None = None,
     on_token: OnToken | None = None,
     together: int = 1,
+    engine: OpenDocument | None = None,
 ) -> tuple[dict[str, Done], dict[str, Failed]]:
     """As `call`, but requests that stay failed are returned beside the replies, for readers that go on without them."""
     deps = work.deps
@@ -56,8 +59,8 @@ def call_each(
         failures: dict[str, Failed] = {}
         streamed: set[str] = set()
         _check(deps)
-        engine = deps.engine
-        started = engine.generate(waiting, together) if isinstance(engine, Gather) else engine.generate(waiting)
+        asked = engine or deps.engine
+        started = asked.generate(waiting, together) if isinstance(asked, Gather) else asked.generate(waiting)
         with _closing(started) as events:
             for event in events:
                 if isinstance(event, Token):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -31,9 +31,28 @@ class Prompt:
         Prompts put text of documents between <text> and </text>. A value that holds such a mark has it broken, so that
         nothing in a document can end the text it stands in. Raises `KeyError` where a slot has no value.
         """
+        return self._messages(self.user, values)
+
+    def opening(self, before: str, **values: str) -> tuple[Message, ...]:
+        """The beginning of the prompt, up to the slot `before`: the same for whatever will fill that."""
+        return self._messages(self.user.partition(f"{{{{{before}}}}}")[0].rstrip(), values)
+
+    def place(self, slot: str) -> int:
+        """Where the first slot's value begins in the user part. Raises `ValueError` where another slot comes first."""
+        first = _SLOT.search(self.user)
+        if first is None or first.group(1) != slot:
+            raise ValueError(f"the prompt {self.name} does not begin with the slot {slot}")
+        return first.start()
+
+    def _messages(self, user: str, values: Mapping[str, str]) -> tuple[Message, ...]:
         parts = [Message("system", self.system)] if self.system else []
-        filled = _SLOT.sub(lambda match: _FENCE.sub("< ", values[match.group(1)]), self.user)
+        filled = _SLOT.sub(lambda match: _FENCE.sub("< ", values[match.group(1)]), user)
         return (*parts, Message("user", filled))
+
+
+def broken(text: str) -> list[int]:
+    """Where a prompt breaks marks in a text: each gets a space behind its first character, at these places."""
+    return [match.end() for match in _FENCE.finditer(text)]
 
 
 def load(name: str) -> Prompt:

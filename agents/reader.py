@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from longleaf.engine.contract import Engine, Usage
+from longleaf.engine.contract import Engine, Keeping, KeptFile, Usage
 from longleaf.memory.documents import Documents
 from longleaf.memory.runs import Runs
 from longleaf.memory.templates import Templates
@@ -59,7 +59,8 @@ class Options:
     `copy_spans` says whether the wording of an answer is held to words that stand together in what it is made from:
     "auto" where the model was trained to answer so.
     `overwrite` "plain" lets the model's reply alone be the next memory, as in MemAgent; "guarded" lets code keep and
-    add checked lines within the budget.
+    add checked lines within the budget. `kv_policy` is how a reply reads a text that is kept read, and `kv_budget` how
+    many of its tokens a step reads where the policy chooses.
     """
 
     task: Task = "answer"
@@ -72,6 +73,8 @@ class Options:
     schema: str = "auto"
     overwrite: Overwrite = "guarded"
     copy_spans: CopySpans = "auto"
+    kv_policy: str = "dense"
+    kv_budget: int = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,21 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """A span that the reply's attention went to; `score` is the share it got of the head that looked there most.
+
+    It is evidence of what the model read, and no claim that the words say so: that is for quotes.
+    """
+
+    document_id: str
+    start: int
+    end: int
+    page: int
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Coverage:
     """What an answer rests on: characters the model read, of how many, and what was left out and why."""
 
@@ -172,7 +190,8 @@ class Answer:
     `closest` are then the quotes that the model read before it said so, where it was asked. A `partial`
     answer rests on what was read before an error ended the run, or is provisional: the run is not done. `why` is the
     router's reason for its choice of reader. `recalled` is what was known before, `read_as` the question where it was
-    not read as it was asked, `conversation` the id of its conversation.
+    not read as it was asked, `conversation` the id of its conversation. `looked` is where the model's attention went,
+    for readers that can tell.
     """
 
     text: str
@@ -188,6 +207,7 @@ class Answer:
     read_as: str = ""
     conversation: str = ""
     closest: tuple[Quote, ...] = ()
+    looked: tuple[Looked, ...] = ()
 
     @property
     def quotes(self) -> tuple[Quote, ...]:
@@ -279,6 +299,33 @@ def nothing_known(question: str, document_ids: tuple[str, ...]) -> tuple[Recalle
 
 
 @dataclass(frozen=True, slots=True)
+class Warmed:
+    """A document that was read: its tokens in the prompt, how many were known, how it was read, seconds, and bytes on
+    disk, 0 where it is not kept there."""
+
+    tokens: int
+    found: int
+    plan: str
+    seconds: float
+    bytes: int
+
+
+class KeepsKv(Protocol):
+    """Where documents that were read are kept, and what is noted of them."""
+
+    @property
+    def keeping(self) -> Keeping: ...
+
+    def opened(self, document_id: str, model: str, kept: KeptFile, found: bool) -> None:
+        """Note what is kept of a document; `found` says that it was there already and was of use."""
+        ...
+
+    def holds(self, document_id: str, model: str) -> bool:
+        """Whether something is kept of a document for a model."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Deps:
     """What a reader works with. Never part of a graph's state. Once `stop` is set, calls end at their next token.
 
@@ -294,6 +341,7 @@ class Deps:
     versions: Versions
     recall: Callable[[str, tuple[str, ...]], tuple[Recalled, ...]] = nothing_known
     templates: Templates | None = None
+    kv: KeepsKv | None = None
     stop: Event = field(default_factory=Event)
     worker: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "longleaf-reader"))
 

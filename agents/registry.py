@@ -8,6 +8,7 @@ from longleaf.agents.clarify import Clarify
 from longleaf.agents.direct import Direct
 from longleaf.agents.errors import ReaderUnknown
 from longleaf.agents.hops import Hops
+from longleaf.agents.kv import Kv
 from longleaf.agents.memory import Memory
 from longleaf.agents.reader import Reader
 from longleaf.agents.retrieve import Retrieve
@@ -20,6 +21,7 @@ def readers() -> dict[str, Reader]:
     known: tuple[Reader, ...] = (
         Retrieve(),
         Direct(),
+        Kv(),
         Hops(),
         Clarify(),
         Attention(),

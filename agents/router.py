@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from longleaf.agents.attend import can_attend
 from longleaf.agents.kind import Asked, asked
+from longleaf.agents.kv import can_keep
 from longleaf.agents.part import chosen_documents
 from longleaf.agents.reader import Ask, Deps
 from longleaf.agents.registry import readers
@@ -58,12 +59,15 @@ def resolve(ask: Ask, deps: Deps) -> Choice:
     known = readers()
     capable = can_attend(deps)
     kind = Asked("summary", "is a task of summary") if ask.options.task == "summary" else asked(ask.question)
-    return choose(kind, _length(ask, deps), capable, known)
+    return choose(kind, _length(ask, deps), capable, known, _kept(ask, deps))
 
 
-def choose(kind: Asked, length: Length, capable: bool, known: Collection[str]) -> Choice:
-    """The reader for a kind of question, of those in `known`; `capable` is whether the engine can score a context."""
+def choose(kind: Asked, length: Length, capable: bool, known: Collection[str], kept: bool = False) -> Choice:
+    """The reader for a kind of question, of those in `known`; `capable` is whether the engine can score a context, and
+    `kept` whether the text was read before and is kept read."""
     head = f"The question {kind.sign}"
+    if kept and length.fits and "kv" in known and kind.kind not in ("comparison", "multi-hop"):
+        return Choice("kv", f"{head}, and what the model read of this text is kept: the question alone is computed.")
     if kind.kind in ("summary", "aggregation") or kind.everywhere:
         order = _FOR_SUMMARY if kind.kind == "summary" else _FOR_ALL
         whole = next((name for name in order if name in known), None)
@@ -76,6 +80,14 @@ def choose(kind: Asked, length: Length, capable: bool, known: Collection[str]) -
     if kind.wordless and capable and "attention" in known:
         return Choice("attention", f"{head}: the model's own attention looks for the place.")
     return Choice("retrieve", f"{head}: search finds the passages and the model reads those.")
+
+
+def _kept(ask: Ask, deps: Deps) -> bool:
+    """Whether the one document that is asked is kept read for this model."""
+    if deps.kv is None or not can_keep(deps):
+        return False
+    chosen = chosen_documents(ask, deps)
+    return len(chosen) == 1 and deps.kv.holds(chosen[0].id, deps.engine.card.name)
 
 
 def _length(ask: Ask, deps: Deps) -> Length:

@@ -33,6 +33,7 @@ from longleaf.agents.reader import (
     Claim,
     Coverage,
     Deps,
+    Looked,
     Options,
     Quote,
     Read,
@@ -267,6 +268,7 @@ def answer_of(work: Work, state: dict[str, Any], *, partial: bool = False) -> An
         usage=_usage(steps),
         run_id=work.run_id,
         partial=partial,
+        looked=_looked(work, state),
     )
 
 
@@ -292,7 +294,18 @@ def _denial(
         run_id=work.run_id,
         partial=partial,
         closest=closest,
+        looked=_looked(work, state),
     )
+
+
+def _looked(work: Work, state: dict[str, Any]) -> tuple[Looked, ...]:
+    """Where the reply's attention went, with the documents' own characters."""
+    found: list[Looked] = []
+    for item in state.get("looked", []):
+        text, span = work.deps.shelf.text(item["document_id"]), Span(item["start"], item["end"])
+        page = text.page_at(span.start).number
+        found.append(Looked(item["document_id"], span.start, span.end, page, text.slice(span), round(item["score"], 3)))
+    return tuple(found)
 
 
 def _strength(evidence: Sequence[EvidenceState]) -> float:
@@ -373,6 +386,7 @@ def from_json(plain: dict[str, Any]) -> Answer:
         read_as=plain.get("read_as", ""),
         conversation=plain.get("conversation", ""),
         closest=tuple(Quote(**item) for item in plain.get("closest", ())),
+        looked=tuple(Looked(**item) for item in plain.get("looked", ())),
     )
 
 

@@ -29,6 +29,15 @@ class EvidenceState(TypedDict):
     confidence: float
 
 
+class LookedState(TypedDict):
+    """A span that a reply's attention went to, and the share it got."""
+
+    document_id: str
+    start: int
+    end: int
+    score: float
+
+
 class ClaimState(TypedDict):
     """A statement on the way to the answer: what was asked, what was found, and the spans behind it."""
 
@@ -41,7 +50,7 @@ class ReadState(TypedDict, total=False):
     """What every reader's state has at its end; all of it filled in by nodes.
 
     `evidence` and `wording` make the answer's claim, `claims` those of the questions on the way. What was read is not
-    here: the steps in SQL say it.
+    here: the steps in SQL say it. `looked` is what the reply's attention went to, where the engine tells.
     """
 
     passages: list[PassageState]
@@ -51,3 +60,4 @@ class ReadState(TypedDict, total=False):
     found: bool
     wording: str
     notes: list[str]
+    looked: list[LookedState]

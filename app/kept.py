@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import builtins
+from datetime import UTC, datetime
 from pathlib import Path
 
+from longleaf.engine.contract import Keeping, KeptFile
 from longleaf.memory.kv_assets import KvAssets
 from longleaf.memory.records import KvAssetRecord
 
@@ -13,9 +15,26 @@ class Kept:
     """Kept keys and values of a library's documents. The rows say what there is; the engine's files say whether it
     still is, as it removes those used longest ago by itself."""
 
-    def __init__(self, folder: Path, rows: KvAssets) -> None:
-        self._folder = folder
+    def __init__(self, keeping: Keeping, rows: KvAssets) -> None:
+        self.keeping = keeping
+        self._folder = keeping.folder
         self._rows = rows
+
+    def opened(self, document_id: str, model: str, kept: KeptFile, found: bool) -> None:
+        """Note what is kept of a document; `found` says that it was there already, and counts as a hit."""
+        now = datetime.now(UTC)
+        known = any(row.name == kept.name for row in self._rows.list(document_id))
+        if not (found and known):
+            row = KvAssetRecord(
+                kept.name, model, kept.fingerprint, document_id, kept.tokens, kept.bytes, kept.path, 0, now, now
+            )
+            self._rows.keep(row)
+        if found:
+            self._rows.hit(kept.name, now)
+
+    def holds(self, document_id: str, model: str) -> bool:
+        """Whether something is kept of a document for a model."""
+        return any(row.model == model for row in self.list(document_id))
 
     def list(self, document_id: str | None = None) -> builtins.list[KvAssetRecord]:
         """What is kept, used last first. Rows whose files are gone are deleted."""

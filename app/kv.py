@@ -29,6 +29,27 @@ def kv_list(as_json: JsonOption = False, library: LibraryOption = None, settings
         typer.echo("Nothing is kept.")
 
 
+@kv_app.command("warm")
+def kv_warm(
+    documents: Annotated[list[str], typer.Argument(help="Documents, by id or the beginning of one.")],
+    as_json: JsonOption = False,
+    library: LibraryOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Read documents now, so that questions with --reader kv need not wait for it."""
+    from dataclasses import asdict
+
+    with open_library(library, settings, quiet=as_json) as opened:
+        warmed = [(opened.get(document), opened.warm(document)) for document in documents]
+    if as_json:
+        typer.echo(json.dumps([{"document_id": record.id, **asdict(done)} for record, done in warmed], indent=2))
+        return
+    for record, done in warmed:
+        how = "was read already" if done.found == done.tokens else f"read in {done.seconds:.1f} s"
+        size = f", {done.bytes / 1e6:,.0f} MB kept" if done.bytes else ", kept in memory alone"
+        typer.echo(f"{record.id[:12]}  {done.tokens:,} tokens {how} ({done.plan}){size}")
+
+
 @kv_app.command("drop")
 def kv_drop(
     documents: Annotated[list[str] | None, typer.Argument(help="Documents, by id or the beginning of one.")] = None,

@@ -14,7 +14,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from longleaf.agents.history import keep, place
-from longleaf.agents.reader import Answer, Ask, Budget, Deps, Options, ReadAs, ReaderEvent, Recalled, Task
+from longleaf.agents.reader import (
+    Answer,
+    Ask,
+    Budget,
+    Deps,
+    Options,
+    ReadAs,
+    ReaderEvent,
+    Recalled,
+    Task,
+    Warmed,
+)
 from longleaf.engine.gather import Gather
 from longleaf.memory.records import (
     ChunkRecord,
@@ -116,6 +127,17 @@ class Library(Parts):
         """Documents whose keys and values are kept, used last first; none where there is no library yet."""
         return self._kept.list() if self.folder.exists() or self.settings.database else []
 
+    def warm(self, document: str) -> Warmed:
+        """Read a document now, and keep what was computed, so that questions to the reader `kv` need not wait for it.
+
+        Raises `DocumentMissing`, `CapabilityMissing` where the model keeps no documents, and what the engine raises.
+        Where it is stopped, nothing of the document is kept.
+        """
+        from longleaf.agents.kv import warm
+
+        ask = self._ask("", [document], "kv", "answer")
+        return self._alone(lambda: warm(ask, self._deps))
+
     def drop_kept(self, document: str | None = None) -> Sequence[KvAssetRecord]:
         """Delete the kept keys and values of a document, or all; returns what they were. Raises `DocumentMissing`."""
         if document is None and not (self.folder.exists() or self.settings.database):
@@ -203,6 +225,8 @@ class Library(Parts):
             schema=read.memory_schema,
             overwrite=read.overwrite,
             copy_spans=read.copy_spans,
+            kv_policy=read.kv_policy,
+            kv_budget=read.kv_budget,
         )
         chosen = tuple(self.get(document).id for document in documents)
         ask = Ask(question, chosen, reader or answer.reader, budget, options, answer.seed)
@@ -413,6 +437,7 @@ class Library(Parts):
             self._versions,
             self._recalled,
             Templates(self.database),
+            self._kept if self.settings.kv.keep else None,
         )
         self._stack.callback(deps.worker.shutdown)
         return deps

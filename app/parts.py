@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from longleaf.engine.contract import Engine
+from longleaf.engine.contract import Engine, Keeping
 from longleaf.engine.store import ModelStore
 from longleaf.kept import Kept
 from longleaf.memory.checkpoints import open_checkpointer
@@ -100,7 +100,8 @@ class Parts:
 
     @cached_property
     def _kept(self) -> Kept:
-        return Kept(self.folder.kv, KvAssets(self.database))
+        kv = self.settings.kv
+        return Kept(Keeping(self.folder.kv, int(kv.size_limit * 1e9), kv.format), KvAssets(self.database))
 
     @cached_property
     def _questions(self) -> Questions:

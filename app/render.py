@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from longleaf.memory.records import ChunkRecord, DocumentRecord, MemoryVersionRecord, RunRecord, StepRecord
     from longleaf.retrieval.text import Text
 
+_LOOKED, _SHOWN = 3, 160
 _SHORT = 12
 _STAGES = {"chunk": "cutting into chunks", "embed": "embedding", "write": "writing"}
 _MARKS = {"verified": "✓", "stitched": "≈", "misattributed": "!", "missing": "✗"}
@@ -155,6 +156,13 @@ class Printer:
             self._out.print(_line("\nWhat came closest:"))
         for number, quote in enumerate(answer.closest, 1):
             self._quote(number, quote, several)
+        if answer.looked:
+            self._out.print(_line("\nWhere the model looked:"))
+        for looked in answer.looked[:_LOOKED]:
+            self._look_up(looked.document_id)
+            words = " ".join(looked.text.split())
+            where = f"{self._unit[looked.document_id]} {looked.page}, {100 * looked.score:.0f}%"
+            self._out.print(_line(f"    {where}: {words[:_SHOWN]}{'…' if len(words) > _SHOWN else ''}", style="dim"))
         if answer.recalled:
             self._out.print()
         for line in recalled_lines(answer.recalled):

@@ -83,6 +83,10 @@ class ReadSettings(_Section):
         "auto",
         description="Hold an answer to words that stand together in the text; auto: where a model was taught to.",
     )
+    kv_policy: Literal["dense", "quest", "page_mass"] = Field(
+        "dense", description="How a reply reads a text that is kept: all of it, or pages chosen by quest or page_mass."
+    )
+    kv_budget: int = Field(512, ge=64, description="Tokens of a kept text that a step reads, where pages are chosen.")
     memory_schema: str = Field("auto", description="Schema of a structured memory; auto chooses one by the question.")
 
 
@@ -100,6 +104,16 @@ class MemorySettings(_Section):
     recall: int = Field(3, ge=0, description="Known facts shown beside an answer at most; 0 for none.")
     history_tokens: int = Field(
         1024, ge=64, description="A conversation's history in view; longer ones are summarised."
+    )
+
+
+class KvSettings(_Section):
+    """What is kept of documents that were read, so that they need not be read again."""
+
+    keep: bool = Field(True, description="Keep what the reader kv computed of a document as files of the library.")
+    size_limit: float = Field(20.0, gt=0, description="GB at most; what was used longest ago goes for the next.")
+    format: Literal["auto", "exact", "int8", "int4"] = Field(
+        "auto", description="Numbers' format; auto: exact where a text fits the window, int8 where it is longer."
     )
 
 
@@ -125,6 +139,7 @@ class Settings(BaseSettings):
     read: ReadSettings = ReadSettings()
     answer: AnswerSettings = AnswerSettings()
     memory: MemorySettings = MemorySettings()
+    kv: KvSettings = KvSettings()
 
     @classmethod
     def settings_customise_sources(

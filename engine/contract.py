@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from longleaf.engine.errors import LongleafError
@@ -144,16 +145,30 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class TextRead:
+    """Characters `start` to `end` of an open document's text that a reply read.
+
+    `score` is the share of its attention that the head which looked there most gave them, as the mean over the reply.
+    """
+
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A finished reply: the concatenation of its tokens, without the stop string.
 
-    Stop reason "loop": it said the same over and over, and was ended.
+    Stop reason "loop": it said the same over and over, and was ended. `reads` are what it looked at in a document that
+    is kept open, the most important first.
     """
 
     request_id: str
     text: str
     usage: Usage
     stop_reason: StopReason
+    reads: tuple[TextRead, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,18 +286,84 @@ class DocumentKV(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where and how an engine keeps documents as files: at most `limit` bytes in `folder`, None for no limit.
+
+    `stored` is the numbers' format: "exact", "int8", "int4", or "auto": exact where a document fits the model's window,
+    int8 where it is longer.
+    """
+
+    folder: Path
+    limit: int | None = None
+    stored: Literal["auto", "exact", "int8", "int4"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """A document's keys and values as files. `name` and `fingerprint` say of what and by what, `path` is the file that
+    lists the others, relative to the folder, and `bytes` counts what other documents share in full."""
+
+    name: str
+    fingerprint: str
+    tokens: int
+    bytes: int
+    path: str
+
+
+class OpenDocument(Protocol):
+    """A document that has been read and is kept open. `tokens` is its length, frame included, and `found` how many of
+    them were known and not computed; `seconds` is what opening took."""
+
+    @property
+    def tokens(self) -> int: ...
+
+    @property
+    def found(self) -> int: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def plan(self) -> str:
+        """How it was read and is answered from."""
+        ...
+
+    @property
+    def kept(self) -> KeptFile | None:
+        """Its files, where it has any."""
+        ...
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Event]:
+        """As `Engine.generate`, one after the other, for requests that begin with the messages that were opened.
+
+        Only what follows them is computed. `Done.reads` are characters of the text of the last message that was opened.
+        """
+        ...
+
+
 @runtime_checkable
 class ReadsDocuments(Protocol):
-    """An engine that keeps the KV of documents. It can do so where its card has the capability "reads_documents"."""
+    """An engine that keeps documents open. It can do so where its card has the capability "reads_documents"."""
 
     def open_document(
-        self, tokens: Sequence[int], *, plan: str = "dense", stop: Callable[[], bool] | None = None
-    ) -> DocumentKV:
-        """Read a document, of any length that the plan allows.
+        self,
+        messages: Sequence[Message],
+        *,
+        plan: str = "dense",
+        budget: int | None = None,
+        room: int = 256,
+        keeping: Keeping | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> OpenDocument:
+        """Read the beginning of a prompt, whose last message is cut where a question will follow, or find it read.
 
-        `plan` names what is read of it while it is read and asked about, as `longleaf.engine.attention.plans` lists
-        them. Raises `WindowExceeded` where the plan holds no more than the model's window, `Stopped` where `stop` said
-        so between chunks, and `PagesFull` where it finds no room.
+        `plan` names what replies read of it, `budget` how many tokens of it a step reads where the plan chooses;
+        `longleaf.engine.attention.plans` lists them. A document that leaves less than `room` tokens of the window is
+        read by the plan "infllm" whatever was asked for. `keeping` says where it is kept, and may be found.
+
+        Raises `ValueError` where there is no such plan, `Stopped` where `stop` said so between chunks, `WindowExceeded`
+        where the model can read no document that long, `PagesFull` where it finds no room, and `EngineFailed`.
         """
         ...
 

@@ -69,6 +69,38 @@ class PromptForm:
         pieces = self._from_template([Message("user", "")])
         return self._encode_pieces(pieces[: next(index for index, piece in enumerate(pieces) if piece.content)])
 
+    def beginning(self, messages: Sequence[Message]) -> list[int]:
+        """Ids of a prompt up to where the text of its last message ends."""
+        start, pieces = self._cut(messages)
+        return start + self._encode_pieces(pieces)
+
+    def places(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
+        """For each id of `beginning`, its characters of the last message's text; both are below 0 in front of it."""
+        start, pieces = self._cut(messages)
+        found: list[tuple[int, int]] = []
+        self._encode_pieces(pieces, found)
+        first = sum(len(piece.text) for piece in pieces) - len(messages[-1].content)
+        return [(-1, -1)] * len(start) + [(begin - first, end - first) for begin, end in found]
+
+    def after(self, opened: Sequence[Message], messages: Sequence[Message], prefix: str = "") -> Prompt:
+        """What follows the `beginning` of `opened` in a prompt that begins with it.
+
+        Raises `EngineFailed` where it does not.
+        """
+        _, before = self._cut(opened)
+        stops: tuple[str, ...] = ()
+        if self.has_template:
+            pieces = self._from_template(messages)
+        else:
+            pieces, stops = _plain(messages), ("\n### ",)
+        last = len(before) - 1
+        if pieces[:last] != before[:last] or not pieces[last].text.startswith(before[last].text):
+            raise EngineFailed("the prompt does not begin with the document that was opened; open the right one")
+        rest = [_Piece(pieces[last].text[len(before[last].text) :], content=True), *pieces[last + 1 :]]
+        if prefix:
+            rest.append(_Piece(prefix, content=True))
+        return Prompt(self._encode_pieces(rest), stops)
+
     def content(self, text: str) -> list[int]:
         """Ids of a part of a message; nothing in it becomes a control token."""
         return self._encode_pieces([_Piece(text, content=True)])
@@ -82,6 +114,15 @@ class PromptForm:
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         text = backend.to_str() if backend is not None else repr(sorted(self._tokenizer.get_vocab().items()))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _cut(self, messages: Sequence[Message]) -> tuple[list[int], list[_Piece]]:
+        """First ids, and the pieces up to and with the last message's text."""
+        if self.has_template:
+            start, pieces = list[int](), self._from_template(messages)
+        else:
+            start, pieces = self._first_ids(), _plain(messages)
+        last = max(index for index, piece in enumerate(pieces) if piece.content)
+        return start, pieces[: last + 1]
 
     def _from_template(self, messages: Sequence[Message]) -> list[_Piece]:
         from jinja2 import TemplateError
@@ -115,20 +156,27 @@ class PromptForm:
         first = self._tokenizer("").input_ids[:1]
         return [start] if start is not None and first == [start] else []
 
-    def _encode_pieces(self, pieces: Sequence[_Piece]) -> list[int]:
-        """Encode frame and content between two control tokens as one text, as in the model's training."""
+    def _encode_pieces(self, pieces: Sequence[_Piece], places: list[tuple[int, int]] | None = None) -> list[int]:
+        """Encode frame and content between two control tokens as one text, as in the model's training.
+
+        `places` takes each id's characters of all the pieces' text.
+        """
         ids: list[int] = []
-        run = ""
+        run, began = "", 0
         for piece in pieces:
             for part, control in self._split(piece):
                 if control is None:
                     run += part
                     continue
-                ids += self._encode_text(run)
+                ids += self._encode_text(run, began, places)
+                began += len(run)
                 run = ""
                 if control >= 0:
                     ids.append(control)
-        return ids + self._encode_text(run)
+                    if places is not None:
+                        places.append((began, began + len(part)))
+                    began += len(part)
+        return ids + self._encode_text(run, began, places)
 
     def _split(self, piece: _Piece) -> list[tuple[str, int | None]]:
         """Text with None, a control token with its id, or a cut (-1) inside what only looks like one."""
@@ -143,10 +191,18 @@ class PromptForm:
             end = match.end()
         return [*parts, (piece.text[end:], None)]
 
-    def _encode_text(self, text: str) -> list[int]:
+    def _encode_text(self, text: str, began: int = 0, places: list[tuple[int, int]] | None = None) -> list[int]:
         if not text:
             return []
-        encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        encoded = self._tokenizer(
+            text,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            verbose=False,
+            return_offsets_mapping=places is not None,
+        )
+        if places is not None:
+            places += [(began + start, began + end) for start, end in encoded.offset_mapping]
         return list(encoded.input_ids)
 
 

@@ -16,12 +16,14 @@ from longleaf.engine.attention.policies.dense import DenseDecode
 from longleaf.engine.attention.reads import Recorder
 from longleaf.engine.attention.runner import Runner, States
 from longleaf.engine.attention.speculative import speculate
+from longleaf.engine.attention.turn import Turn
 from longleaf.engine.contract import Reply, StopReason, Usage
 from longleaf.engine.errors import WindowExceeded
 
 if TYPE_CHECKING:
     from longleaf.engine.pages.asset import Asset, AssetFolder
     from longleaf.engine.pages.fingerprint import Fingerprint
+    from longleaf.engine.pages.store import PageStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,14 @@ def open_document(
     except Exception:
         runner.store.drop(sequence)
         raise
-    return Document(runner, sequence, tokens, plan, window)
+    return Document(runner, sequence, tokens, plan, window, found=held)
 
 
 class Document:
     """A document of `tokens` that has been read. It owns `sequence`, where its keys and values are.
 
     Replies fork it, so they cost their question and themselves, and leave it as it is. `shift` is how many tokens were
-    evicted: the next token's place is that much further on.
+    evicted: the next token's place is that much further on. `found` is how many tokens were kept and not read anew.
     """
 
     def __init__(
@@ -97,8 +99,10 @@ class Document:
         window: int,
         *,
         shift: int = 0,
+        found: int = 0,
     ) -> None:
         self.plan = plan
+        self.found = found
         self.tokens = list(tokens)
         self._runner = runner
         self._sequence: int | None = sequence
@@ -110,6 +114,11 @@ class Document:
     def length(self) -> int:
         """Tokens of the document that are kept."""
         return self._runner.store.length(self._open())
+
+    @property
+    def store(self) -> PageStore:
+        """Where its keys and values are."""
+        return self._runner.store
 
     @property
     def sequence(self) -> int:
@@ -206,6 +215,33 @@ class Document:
             )
             for row, (turn, question) in enumerate(zip(turns, questions, strict=True))
         ]
+
+    def begin(self, question: Sequence[int], *, room: int = 1) -> Turn:
+        """A reply of up to `room` tokens to one question, for whoever draws its tokens. The document stays as it is.
+
+        Raises as `answers` does.
+        """
+        if not question:
+            raise ValueError("a question has no tokens")
+        self._fits(len(question) + room)
+        runner, length = self._runner, self.length
+        fork = runner.store.fork(self._open(), length)
+        try:
+            if question[:-1]:
+                runner.prefill(fork, question[:-1], self.plan.reading, shift=self._shift)
+            return Turn(
+                runner,
+                fork,
+                question[-1],
+                self.plan.answering,
+                states=self._states(),
+                recorder=self._recorder(1),
+                tokens=length,
+                shift=self._shift,
+            )
+        except BaseException:
+            runner.store.drop(fork)
+            raise
 
     def evicted(self, eviction: Eviction, budget: int, *, last: int = 32) -> Document:
         """The document cut down to `budget` tokens a head, for a device that cannot keep it; this one stays as it is.

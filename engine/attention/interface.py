@@ -61,10 +61,15 @@ class Pass:
 def pages_of(model: Any) -> bool:
     """Whether a model's attention can go through pages. Says once of each kind of model that it cannot."""
     config = model.config.get_text_config(decoder=True)
-    known = config.model_type in _KNOWN and getattr(config, "attn_logit_softcapping", None) is None
+    known = known_to_pages(config)
     if not known:
         _say_once(type(model).__name__, config.model_type)
     return known
+
+
+def known_to_pages(config: Any) -> bool:
+    """Whether the attention of models with this configuration (the decoder's) can go through pages."""
+    return config.model_type in _KNOWN and getattr(config, "attn_logit_softcapping", None) is None
 
 
 @functools.cache

@@ -9,9 +9,23 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from longleaf.engine.contract import Done, Event, Failed, ModelCard, Request, Scores, StopReason, Token, Usage
+from longleaf.engine.contract import (
+    Done,
+    Event,
+    Failed,
+    Keeping,
+    KeptFile,
+    Message,
+    ModelCard,
+    Request,
+    Scores,
+    StopReason,
+    TextRead,
+    Token,
+    Usage,
+)
 from longleaf.engine.errors import EngineFailed, LongleafError, NotCalibrated, Stopped, WindowExceeded
 from longleaf.engine.stops import StopScanner
 
@@ -31,9 +45,9 @@ class ScriptedEngine:
     """Replies from a list or a function, streamed word by word; a word with the space before it is one token.
 
     `script` is a list of replies, used in order and, with `cycle`, over again, or a function of the request.
-    With `attention` it can score a context, by words in common. What was asked is kept in `requests`. `delay` is
-    seconds per token. Temperature, seed and grammar have no effect: the script says what a model held to the
-    grammar would say, or what a careless server sends instead.
+    With `attention` it can score a context and keep documents open, by words in common. What was asked is kept in
+    `requests`. `delay` is seconds per token. Temperature, seed and grammar have no effect: the script says what a model
+    held to the grammar would say, or what a careless server sends instead.
     """
 
     def __init__(
@@ -52,6 +66,7 @@ class ScriptedEngine:
         self._cycle = cycle
         self._delay = delay
         self._failures = failures
+        self._opened: set[tuple[Message, ...]] = set()
         self._random = random.Random(failures.seed if failures else 0)
         self._used = 0
         self._closed = False
@@ -62,7 +77,9 @@ class ScriptedEngine:
             window=window,
             tokenizer="words",
             dtype="none",
-            capabilities=frozenset({"prefix", "seed", "grammar"} | ({"scores_context"} if attention else set())),
+            capabilities=frozenset(
+                {"prefix", "seed", "grammar"} | ({"scores_context", "reads_documents"} if attention else set())
+            ),
         )
 
     @classmethod
@@ -99,7 +116,7 @@ class ScriptedEngine:
         replies: list[Iterator[Event]] = []
         for request in requests:
             try:
-                replies.append(self._stream(request, self._reply_to(request)))
+                replies.append(self.reply(request))
             except LongleafError as error:
                 yield Failed(request.id, error, transient=getattr(error, "transient", False))
         while replies:
@@ -127,12 +144,43 @@ class ScriptedEngine:
             scores.append(sum(1 / holders[word] for word in asked if word in unit))
         return Scores(tuple(scores), ((0, 0),), tokens, Usage(1, tokens, 0, 0, self._delay * len(units)))
 
-    def _reply_to(self, request: Request) -> str:
+    def open_document(
+        self,
+        messages: Sequence[Message],
+        *,
+        plan: str = "dense",
+        budget: int | None = None,
+        room: int = 256,
+        keeping: Keeping | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> ScriptedDocument:
+        """Read the beginning of a prompt, a moment for each of its words that was not read before; nothing is kept in
+        files. As `ReadsDocuments`."""
+        if "reads_documents" not in self._card.capabilities:
+            raise EngineFailed(f"{self._card.name} was made without attention, and keeps no document open")
+        began = time.perf_counter()
+        text = messages[-1].content
+        words = len(_words(text)) + sum(self.count(message.content) for message in messages[:-1])
+        found = words if tuple(messages) in self._opened else 0
+        for _ in range(0, words - found, 64):
+            if stop is not None and stop():
+                raise Stopped("reading was stopped")
+            time.sleep(self._delay)
+        self._opened.add(tuple(messages))
+        longer = words + room > self._card.window
+        return ScriptedDocument(self, text, words, found, time.perf_counter() - began, "infllm" if longer else plan)
+
+    def reply(self, request: Request, check: bool = True) -> Iterator[Event]:
+        """One request's events; without `check`, of any length. Raises what the request fails by."""
+        return self._stream(request, self._reply_to(request, check))
+
+    def _reply_to(self, request: Request, check: bool = True) -> str:
         with self._lock:
             if self._closed:
                 raise EngineFailed(f"the engine {self._card.name} is closed; open it again")
             self.requests.append(request)
-            self._check_window(request)
+            if check:
+                self._check_window(request)
             if self._failures and self._random.random() < self._failures.rate:
                 raise EngineFailed(
                     f"request {request.id}: a failure that the script asked for",
@@ -164,7 +212,9 @@ class ScriptedEngine:
     def _stream(self, request: Request, reply: str) -> Iterator[Event]:
         start = time.perf_counter()
         prompt_tokens = self._prompt_tokens(request)
-        limit = max(0, min(request.sampling.max_tokens, self._card.window - prompt_tokens))
+        limit = request.sampling.max_tokens
+        if prompt_tokens < self._card.window:
+            limit = min(limit, self._card.window - prompt_tokens)
         scanner = StopScanner(request.sampling.stop)
         words = _words(reply)
         said: list[str] = []
@@ -183,6 +233,43 @@ class ScriptedEngine:
         reason: StopReason = "length" if len(words) > limit else "end"
         usage = Usage(1, prompt_tokens, used, 0, time.perf_counter() - start)
         yield Done(request.id, "".join(said), usage, "stop" if scanner.matched is not None else reason)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedDocument:
+    """A document that a scripted model keeps open. A reply looks at the stretches of its text, of 30 words each, that
+    have most words in common with the question."""
+
+    engine: ScriptedEngine
+    text: str
+    tokens: int
+    found: int
+    seconds: float
+    plan: str
+    kept: KeptFile | None = None
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Event]:
+        """As `OpenDocument.generate`."""
+        for request in requests:
+            try:
+                for event in self.engine.reply(request, check=False):
+                    if isinstance(event, Done):
+                        usage = replace(event.usage, cached_tokens=self.tokens)
+                        yield replace(event, usage=usage, reads=self._reads(request))
+                    else:
+                        yield event
+            except LongleafError as error:
+                yield Failed(request.id, error, transient=getattr(error, "transient", False))
+
+    def _reads(self, request: Request) -> tuple[TextRead, ...]:
+        asked = set(request.messages[-1].content[len(self.text) :].casefold().split())
+        words = list(re.finditer(r"\S+", self.text))
+        reads = []
+        for first in range(0, len(words), 30):
+            part = words[first : first + 30]
+            common = len({word.group().casefold() for word in part} & asked)
+            reads.append(TextRead(part[0].start(), part[-1].end(), common / max(1, len(asked))))
+        return tuple(sorted(reads, key=lambda read: -read.score))
 
 
 def echo_reply(request: Request) -> str:

@@ -19,8 +19,20 @@ from typing import Any, Literal
 import torch
 
 from longleaf.engine import adapter as adapters
+from longleaf.engine.attention.interface import known_to_pages
 from longleaf.engine.attention_scores import AttentionScorer, all_heads
-from longleaf.engine.contract import Event, Failed, Head, ModelCard, Request, Scores
+from longleaf.engine.backends.documents import OpenDocuments, Parts
+from longleaf.engine.contract import (
+    Event,
+    Failed,
+    Head,
+    Keeping,
+    Message,
+    ModelCard,
+    OpenDocument,
+    Request,
+    Scores,
+)
 from longleaf.engine.errors import EngineFailed, LongleafError, NotCalibrated, WindowExceeded
 from longleaf.engine.grammar import Grammars, can_constrain
 from longleaf.engine.growing_cache import cache_from, cache_name, keep_rows, layers_of, merge, new_cache
@@ -42,8 +54,8 @@ class Limits:
     """What bounds memory, all in tokens but `rows`.
 
     `chunk` tokens of a prompt are computed at once, and its start is reused in steps of as many; a batch
-    holds at most `rows` requests and `batch_tokens` tokens, padding included; `kept_tokens` tokens of earlier
-    prompts are kept for reuse.
+    holds at most `rows` requests and `batch_tokens` tokens, padding included, and documents kept open take as much
+    again; `kept_tokens` tokens of earlier prompts are kept for reuse.
     """
 
     chunk: int
@@ -69,6 +81,7 @@ class TorchEngine:
         self._layers = int(model.config.get_text_config(decoder=True).num_hidden_layers)
         self._lock = threading.Lock()
         self._scorer = self.scorer(heads) if heads else None
+        self._documents: OpenDocuments | None = self._reading(heads)
 
     @classmethod
     def open(
@@ -121,7 +134,9 @@ class TorchEngine:
             window=_window(window, config, name),
             tokenizer=PromptForm(tokenizer).fingerprint(),
             dtype=str(number).removeprefix("torch."),
-            capabilities=frozenset({"prefix", "seed", "prefix_cache", *_more_capabilities(tokenizer, heads, lora)}),
+            capabilities=frozenset(
+                {"prefix", "seed", "prefix_cache", *_more_capabilities(tokenizer, heads, lora, known_to_pages(config))}
+            ),
             weights=fingerprint(path, adapter),
         )
         return cls(model, tokenizer, card, limits, heads)
@@ -140,6 +155,9 @@ class TorchEngine:
         with self._lock:
             self._model = None
             self._scorer = None
+            if self._documents is not None:
+                self._documents.clear()
+            self._documents = None
             self._prefixes.clear()
         _empty_device_cache()
 
@@ -180,6 +198,45 @@ class TorchEngine:
             full = f"{len(context)} units do not fit the GPU's memory beside {self._card.name}; score fewer at once"
         self._make_room()
         raise EngineFailed(full)
+
+    def open_document(
+        self,
+        messages: Sequence[Message],
+        *,
+        plan: str = "dense",
+        budget: int | None = None,
+        room: int = 256,
+        keeping: Keeping | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> OpenDocument:
+        """Read the beginning of a prompt and keep it open; see `ReadsDocuments`."""
+        self._running_model()
+        documents = self._documents
+        if documents is None or "reads_documents" not in self._card.capabilities:
+            raise EngineFailed(f"the attention of {self._card.name} does not go through pages, so it keeps no document")
+        try:
+            return documents.open(messages, plan, budget, room, keeping, stop)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+        self._make_room()
+        raise EngineFailed(f"the document does not fit the GPU's memory beside {self._card.name}; use device='cpu'")
+
+    def _reading(self, heads: Sequence[Head] | None) -> OpenDocuments:
+        config = self._model.config.get_text_config(decoder=True)
+        parts = Parts(
+            model=self._model,
+            tokenizer=self._tokenizer,
+            form=self._form,
+            card=self._card,
+            ends=self._ends,
+            grammars=self._grammars,
+            heads=tuple(heads) if heads else None,
+            lock=self._lock,
+            chunk=self._limits.chunk,
+            room=self._limits.batch_tokens * _bytes_per_token(config, self._model.dtype),
+        )
+        return OpenDocuments(parts)
 
     def scorer(self, heads: Sequence[Head] | None = None) -> AttentionScorer:
         """A scorer by other heads than the engine's; by every head of the model where None."""
@@ -415,9 +472,16 @@ def _heads(path: Path, adapter: Path | None, name: str, config: Any) -> tuple[He
     return heads if heads and all(layer < layers and head < width for layer, head in heads) else None
 
 
-def _more_capabilities(tokenizer: Any, heads: Sequence[Head] | None, lora: adapters.Adapter | None) -> set[str]:
+def _more_capabilities(
+    tokenizer: Any, heads: Sequence[Head] | None, lora: adapters.Adapter | None, paged: bool
+) -> set[str]:
     trained = lora is not None and lora.abstains
-    found = {"grammar": can_constrain(tokenizer), "scores_context": bool(heads), "abstains": trained}
+    found = {
+        "grammar": can_constrain(tokenizer),
+        "scores_context": bool(heads),
+        "abstains": trained,
+        "reads_documents": paged,
+    }
     return {name for name, has in found.items() if has}
 
 

@@ -133,6 +133,10 @@ class AssetFolder:
         joined = {name: torch.cat([segment.summaries[name] for segment in segments], dim=1) for name in names}
         return Opened(sequence, available, joined)
 
+    def find(self, tokens: Sequence[int], fingerprint: Fingerprint) -> Asset | None:
+        """What is kept under this name; None where nothing is, though a document that begins alike may be."""
+        return next(self._assets(f"{tokens_digest(tokens)}-{fingerprint.digest}"), None)
+
     def list(self) -> list[Asset]:
         """What is kept, used last first."""
         return sorted(self._assets("*"), key=lambda asset: asset.used, reverse=True)

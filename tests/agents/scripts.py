@@ -40,6 +40,10 @@ def direct(request: Request) -> str:
     return "Zubrow, on the river Lutz, is the capital of it."
 
 
+def kv(request: Request) -> str:
+    return "Zubrow, on the river Lutz, is the capital of it."
+
+
 def structured(request: Request) -> str:
     if request.id == "answer":
         return "Zubrow, on the river Lutz, is the capital of it."

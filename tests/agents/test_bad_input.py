@@ -69,7 +69,7 @@ def test_a_document_longer_than_the_window_is_read_or_refused_never_cut(desk, re
         assert told == len(LONG), "every character was read, or is said to have been left out"
 
 
-@pytest.mark.parametrize("reader", sorted(set(WHOLE) - {"direct", "attention"}))  # attention takes what fits
+@pytest.mark.parametrize("reader", sorted(set(WHOLE) - {"direct", "attention", "kv"}))  # these take what fits
 def test_a_part_that_does_not_fit_the_window_is_refused_with_the_setting(desk, reader):
     desk.add(LONG)
     with pytest.raises((BudgetTooSmall, WindowExceeded), match=r"read\.part_tokens") as raised:

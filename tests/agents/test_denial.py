@@ -78,7 +78,7 @@ def test_a_summary_is_not_denied(desk):
     assert answer.claims
 
 
-HELD = ("retrieve", "direct", "memory", "chain", "structured", "attention", "hops", "clarify", "team")
+HELD = ("retrieve", "direct", "kv", "memory", "chain", "structured", "attention", "hops", "clarify", "team")
 
 
 @pytest.mark.parametrize("reader", HELD)
@@ -99,7 +99,7 @@ class Free(ScriptedEngine):
 
     @property
     def card(self):
-        return replace(super().card, capabilities=frozenset({"scores_context"}))
+        return replace(super().card, capabilities=frozenset({"scores_context", "reads_documents"}))
 
 
 @pytest.mark.parametrize("reader", HELD)

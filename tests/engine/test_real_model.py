@@ -3,6 +3,7 @@
 import pytest
 
 from longleaf.engine import Message, ModelStore, Request, Sampling, complete, open_engine
+from longleaf.engine.contract import Done, Keeping
 
 pytestmark = pytest.mark.model
 
@@ -62,3 +63,22 @@ def test_attention_puts_eight_needles_first(engine):
         assert number == 0 or scores.usage.cached_tokens > scores.tokens
         first.append(units[scores.units.index(max(scores.units))].split()[0])
     assert first == keepers
+
+
+def test_a_document_that_is_kept_answers_as_the_whole_prompt_does(models_folder, tmp_path):
+    text = "The mill by the river burned down in 1887. Its owner, Adela Trent, built it again in stone. " * 12
+    opened = (Message("user", f"{text}\nQuestion:"),)
+
+    def asked(question):
+        return Request("r", (Message("user", f"{opened[0].content} {question}"),), Sampling(max_tokens=12))
+
+    for _ in range(2):  # computed, then found by another engine
+        reader = open_engine("smollm2-135m-reader", ModelStore(models_folder), device="cpu", dtype="float32")
+        document = reader.open_document(opened, keeping=Keeping(tmp_path))
+        for question in ("Who built the mill again?", "When did the mill burn down?"):
+            (done,) = [event for event in document.generate([asked(question)]) if isinstance(event, Done)]
+            assert done.text == complete(reader, asked(question)).text
+            assert done.usage.cached_tokens == document.tokens
+            assert done.reads
+        reader.close()
+    assert document.found == document.tokens
