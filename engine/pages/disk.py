@@ -27,6 +27,7 @@ from longleaf.engine.pages.quantise import Format
 _MAGIC = b"LLKV0001"
 _START = struct.Struct("<8sII")
 _ALIGNED = 4096
+_NUMBERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ def write_segment(
             ],
         }
     ).encode()
+    # Summaries begin where numbers may, so that they are read where they lie in the map.
+    head += b" " * (-(_START.size + len(head) + len(checks)) % _NUMBERS)
     front = b"".join([_START.pack(_MAGIC, len(head), zlib.crc32(head)), head, checks, *blobs.values()])
     with path.open("wb") as file:
         file.write(front)
@@ -136,7 +139,9 @@ def _open(path: Path, held: object) -> Segment:
         count = dtype.itemsize * int(np.prod(entry["shape"]))
         if zlib.crc32(memory[at : at + count]) != entry["check"]:
             raise ValueError(f"its summary {entry['name']} is not what was written")
-        summaries[entry["name"]] = whole[at : at + count].clone().view(dtype).view(entry["shape"])
+        bytes_ = whole[at : at + count]
+        aligned = bytes_ if at % dtype.itemsize == 0 else bytes_.clone()
+        summaries[entry["name"]] = aligned.view(dtype).view(entry["shape"])
         at += count
     at += -at % _ALIGNED
     if size != at + pages * layers * record:
