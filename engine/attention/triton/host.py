@@ -157,7 +157,7 @@ class HostLayer:
         self.values = torch.empty_like(self.keys)
         # Summaries of the document stand after those of the pages on the card, so that one table serves both.
         self._first = slots + tail
-        width = summary_width(retriever.kind, head_size)
+        width = summary_width(retriever.kind, page, head_size)
         self.summary = torch.zeros(self._first + pages, heads, width, dtype=dtype, device=device)
         document = torch.arange(pages, dtype=torch.int32, device=device) + self._first
         following = torch.arange(tail, dtype=torch.int32, device=device) + slots

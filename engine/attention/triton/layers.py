@@ -25,9 +25,9 @@ class PagedLayer:
         decoder: Decoder,
     ) -> None:
         self.keys, self.values, self.table = keys, values, table
-        physical, heads, _, head_size = keys.shape
-        self._kind = retriever.kind if retriever else "minmax"
-        self.summary = keys.new_zeros(physical, heads, summary_width(self._kind, head_size))
+        physical, heads, page, head_size = keys.shape
+        self._kind = retriever.kind if retriever else "mean"
+        self.summary = keys.new_zeros(physical, heads, summary_width(self._kind, page, head_size))
         self.plan: Plan | None = None
         self._retriever, self._decoder = retriever, decoder
 

@@ -3,7 +3,8 @@
 The kernel walks a list of key blocks for each query block, so blocks that were not chosen cost nothing, not even a
 look (FlashAttention's online softmax, Dao 2023, over the lists of MInference, Jiang et al. 2024). The estimate compares
 means of a few neighbouring tokens: finer than one mean for a block, which would drown a short passage, and for runs of
-16 tokens still 256 times less work than the attention it saves.
+16 tokens still 256 times less work than the attention it saves. The end of a prompt asks about all before it, and its
+few tokens read everything (Tri-shape, SCBench, Li et al., ICLR 2025): the estimate alone loses what they ask for.
 """
 
 from __future__ import annotations
@@ -310,3 +311,34 @@ def estimate(
     limits = (ends.clamp_max(length) + (size - 1)) // size
     blocks, counts = select(best, limits, min(budget, max(key_blocks, sinks + recent)), sinks=sinks, recent=recent)
     return BlockLists(blocks, counts, size)
+
+
+def prefill_chosen(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    key_means: torch.Tensor,
+    scale: float,
+    *,
+    budget: int = 64,
+    exact: int = 0,
+    size: int = 128,
+    run: int = 16,
+) -> tuple[torch.Tensor, BlockLists | None]:
+    """As `Attend.prefill`, over the blocks of `estimate`, but the last `exact` queries read everything; and the lists.
+
+    `exact` is for a chunk that ends a prompt; of 128K tokens, the last 128 have a 512th of the attention. 64 blocks of
+    128 hold 8,192 tokens, so that shorter prompts are read as by dense attention. Without queries before the exact ones
+    there are no lists.
+    """
+    new, length = query.shape[2], keys.shape[2]
+    chosen = new - min(exact, new)
+    if not chosen:
+        return prefill(query, keys, values, None, scale), None
+    before = length - new + chosen
+    lists = estimate(query[:, :, :chosen], key_means, before, budget, size=size, run=run)
+    out = prefill(query[:, :, :chosen], keys[:, :, :before], values[:, :, :before], lists, scale)
+    if chosen == new:
+        return out, lists
+    rest = prefill(query[:, :, chosen:], keys, values, None, scale)
+    return torch.cat((out, rest), 2), lists

@@ -109,6 +109,9 @@ def _retrieve_kernel(
             found = tl.dot(second, tl.trans(above), found, input_precision="ieee")
         else:
             found = tl.dot(first, tl.trans(q), input_precision="ieee")
+            for run in tl.static_range(1, WIDTH // HEAD):
+                more = tl.load(summary + place + run * HEAD, mask=real[:, None], other=0.0)
+                found = tl.maximum(found, tl.dot(more, tl.trans(q), input_precision="ieee"))
         best = tl.max(tl.where((g < GROUP)[None, :], found, float("-inf")), 1) * scale
         tl.store(line_scores + page, best, mask=real)
     if not SELECT:
@@ -136,9 +139,7 @@ def _retrieve_kernel(
             tl.store(done + line, 0)
 
 
-def score(
-    query: torch.Tensor, summary: torch.Tensor, paged: Paged, scale: float, kind: Kind = "minmax"
-) -> torch.Tensor:
+def score(query: torch.Tensor, summary: torch.Tensor, paged: Paged, scale: float, kind: Kind = "mean") -> torch.Tensor:
     """Scores of all logical pages, float32 `[rows, kv_heads, logical]`, -inf past a row's last.
 
     `query` is `[rows, heads, head_size]`, `summary` `[physical, kv_heads, width]`; of a group's heads the best counts.
@@ -155,7 +156,7 @@ class Retriever:
     """
 
     def __init__(
-        self, budget: int, *, sinks: int = 1, recent: int = 1, kind: Kind = "minmax", fused: bool | None = None
+        self, budget: int, *, sinks: int = 1, recent: int = 1, kind: Kind = "mean", fused: bool | None = None
     ) -> None:
         check_budget(budget, sinks, recent, 0)
         self.budget, self.sinks, self.recent, self.kind = budget, sinks, recent, kind

@@ -21,12 +21,12 @@ def _patch(tensor, scope):
 
 interpreter._patch_lang_tensor = _patch
 
-from longleaf.engine.attention.triton.append import append, summarize  # noqa: E402
+from longleaf.engine.attention.triton.append import append, summarize, summary_width  # noqa: E402
 from longleaf.engine.attention.triton.attend import TritonAttend  # noqa: E402
 from longleaf.engine.attention.triton.decode import Decoder  # noqa: E402
 from longleaf.engine.attention.triton.host import HostLayer, quantise  # noqa: E402
 from longleaf.engine.attention.triton.layers import PagedLayer  # noqa: E402
-from longleaf.engine.attention.triton.prefill import estimate, prefill, run_means  # noqa: E402
+from longleaf.engine.attention.triton.prefill import estimate, prefill, prefill_chosen, run_means  # noqa: E402
 from longleaf.engine.attention.triton.retrieve import Retriever, score  # noqa: E402
 from longleaf.engine.attention.triton.select import select  # noqa: E402
 from longleaf.engine.errors import EngineFailed  # noqa: E402
@@ -74,6 +74,7 @@ def check_decode():
         (torch.float32, "minmax", 16),
         (torch.float16, "minmax", 32),
         (torch.float32, "mean", 16),
+        (torch.float32, "mean", 32),  # two means a page
     ):
         rows, kv_heads, group, size, logical = 4, 2, 3, 16, 7
         lengths = torch.tensor([7 * page - 3, 2 * page + 1, page, 0], dtype=torch.int32)
@@ -81,7 +82,7 @@ def check_decode():
         for row in range(rows):
             table[row, -(-int(lengths[row]) // page) :] = 0
         pool = torch.full((2, rows * logical + 1, kv_heads, page, size), NAN, dtype=dtype)
-        width = 2 * size if kind == "minmax" else size
+        width = summary_width(kind, page, size)
         summary = torch.full((rows * logical + 1, kv_heads, width), NAN, dtype=dtype)
         paged = Paged(pool[0], pool[1], table, lengths)
         tokens = torch.randn(2, rows, kv_heads, int(lengths.max()), size).to(dtype)
@@ -127,7 +128,8 @@ def check_decode():
                 if kind == "minmax":
                     expected = [torch.maximum(q * x.amin(0), q * x.amax(0)).sum(-1).amax() for x in lines]
                 else:
-                    expected = [(q * x.mean(0)).sum(-1).amax() for x in lines]
+                    means = [torch.stack([part.mean(0) for part in x.split(16)]) for x in lines]
+                    expected = [(q @ each.T).amax() for each in means]
                 close(scores[row, head, :count], torch.stack(expected) * scale, dtype)
                 assert bool((scores[row, head, count:] == -torch.inf).all())
                 chosen = plan.pages[row, head, : int(plan.counts[row, head])].tolist()
@@ -191,6 +193,23 @@ def check_prefill():
         dense_prefill(query, keys, values, 0.25, torch.ones((), dtype=torch.bool)),
         torch.float32,
     )
+    # The end of a prompt reads everything; what stands before it, its blocks.
+    query, means = torch.randn(1, 4, 48, 16), run_means(keys, 8)
+    dense = dense_prefill(query, keys, values, 0.25, torch.ones((), dtype=torch.bool))
+    begun = estimate(query[:, :, :38], means, 246, 4, size=16, run=8)
+    for exact in (0, 10, 48, 60):
+        found, lists = prefill_chosen(query, keys, values, means, 0.25, budget=4, exact=exact, size=16, run=8)
+        first = 48 - min(exact, 48)
+        if exact:
+            close(found[:, :, first:], dense[:, :, first:], torch.float32)
+        assert (lists is None) == (first == 0)
+        assert first == 0 or (found[:, :, :first] - dense[:, :, :first]).abs().max() > 1e-3
+        if exact == 10:
+            close(
+                found[:, :, :38],
+                prefill(query[:, :, :38], keys[:, :, :246], values[:, :, :246], begun, 0.25),
+                torch.float32,
+            )
 
 
 def check_host():
