@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -40,6 +40,7 @@ from longleaf.engine.attention.policies.infllm import InfLLM
 from longleaf.engine.attention.positions.clipped import Clipped
 from longleaf.engine.attention.runner import Runner
 from longleaf.engine.attention.selection import Budget
+from longleaf.engine.attention.watched import Watched
 from longleaf.engine.backends.documents import TorchDocument
 from longleaf.engine.backends.open import open_engine
 from longleaf.engine.backends.torch import TorchEngine
@@ -209,8 +210,11 @@ def _document(engine: TorchEngine, text: str, plan: str, keeping: Keeping | None
     assert engine._documents is not None
     parts, messages = engine._documents._parts, opening(text)
     ids = parts.form.beginning(messages)
+    chosen = plan_of(plan, engine.card.window)
+    if plan == "dense":
+        chosen = replace(chosen, answering=Watched(parts.heads))
     stored = "exact" if plan == "dense" else "int8"
-    return TorchDocument(parts, messages, ids, plan_of(plan, engine.card.window), stored, keeping)
+    return TorchDocument(parts, messages, ids, chosen, stored, keeping)
 
 
 WORK = {"questions": questions, "again": again, "invent": invent, "book": read_book}
