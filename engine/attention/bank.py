@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from longleaf.engine.attention.contract import Summary
@@ -64,12 +66,15 @@ class SummaryBank:
         kept[:, full:] = 0
         return kept
 
-    def restore(self, sequence: int, kept: torch.Tensor) -> None:
-        """Take summaries back that `of` gave, for the first pages of a sequence."""
+    def restore(self, sequence: int, kept: Sequence[torch.Tensor]) -> None:
+        """Take summaries back that `of` gave, for the first pages of a sequence, in one part or several in order."""
         blocks, _ = self._store.blocks([sequence])
-        place = blocks[0, : kept.shape[1]].long()
-        for layer in range(len(self._layers)):
-            self.layer(layer)[place] = kept[layer].to(self._store.device)
+        first = 0
+        for part in kept:
+            place = blocks[0, first : first + part.shape[1]].long()
+            for layer in range(len(self._layers)):
+                self.layer(layer)[place] = part[layer].to(self._store.device)
+            first += part.shape[1]
 
     def _memory(self, blocks: int) -> torch.Tensor:
         shape = self._store.shape

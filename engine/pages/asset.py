@@ -45,12 +45,13 @@ class Asset:
 class Opened:
     """A sequence of the store with what was kept: the first `tokens` tokens of the document, maybe none or all.
 
-    `summaries` are those that all its segments have, `[layers, pages, kv_heads, width]`.
+    `summaries` are those that all its segments have, `[layers, pages, kv_heads, width]` of each, in order: views of the
+    files, to be copied to where they are wanted.
     """
 
     sequence: int
     tokens: int
-    summaries: Mapping[str, torch.Tensor]
+    summaries: Mapping[str, tuple[torch.Tensor, ...]]
 
 
 class AssetFolder:
@@ -130,8 +131,8 @@ class AssetFolder:
         pages = [(segment, page) for segment in segments for page in range(segment.pages)]
         sequence = store.adopt(pages, available)
         names = set.intersection(*(set(segment.summaries) for segment in segments)) if segments else set()
-        joined = {name: torch.cat([segment.summaries[name] for segment in segments], dim=1) for name in names}
-        return Opened(sequence, available, joined)
+        parts = {name: tuple(segment.summaries[name] for segment in segments) for name in names}
+        return Opened(sequence, available, parts)
 
     def find(self, tokens: Sequence[int], fingerprint: Fingerprint) -> Asset | None:
         """What is kept under this name; None where nothing is, though a document that begins alike may be."""
