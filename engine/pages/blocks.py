@@ -369,4 +369,4 @@ def index(slots: Ids, device: torch.device) -> torch.Tensor:
 
 
 def _stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return torch.cuda.Stream(device)
