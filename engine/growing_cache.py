@@ -5,6 +5,7 @@ Shapes: keys and values of a layer are `[rows, kv_heads, tokens, head_size]`.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -55,7 +56,12 @@ def _moved(old: torch.Tensor | None, like: torch.Tensor, held: int, room: int) -
 
 def cache_name(module: Any) -> str:
     """The argument by which a model of transformers takes its cache: newer versions call it `cache`."""
-    return "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
+    return _cache_name(type(module))
+
+
+@functools.cache
+def _cache_name(kind: Any) -> str:
+    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
 
 
 def new_cache(layers: int, reserve: int = 0) -> Any:
