@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -56,12 +56,12 @@ def _moved(old: torch.Tensor | None, like: torch.Tensor, held: int, room: int) -
 
 def cache_name(module: Any) -> str:
     """The argument by which a model of transformers takes its cache: newer versions call it `cache`."""
-    return _cache_name(type(module))
+    return _cache_name(type(module).forward)
 
 
 @functools.cache
-def _cache_name(kind: Any) -> str:
-    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
+def _cache_name(forward: Callable[..., Any]) -> str:
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
 
 def new_cache(layers: int, reserve: int = 0) -> Any:
