@@ -1,12 +1,12 @@
 """Writes the training examples.
 
-    python training/build.py --base MODEL_FOLDER                  # training/out/broad.jsonl.xz
-    python training/build.py --base MODEL_FOLDER --mix short      # training/out/short.jsonl.xz
-    python training/build.py --scale 0.01 --show 5                # a few, and five of each task on the screen
+    python training/build.py --mix reader                       # training/out/reader.jsonl.xz: what readers ask
+    python training/build.py --mix ask                          # training/out/ask.jsonl.xz: making up questions
+    python training/build.py --mix chat --base MODEL_FOLDER     # training/out/chat.jsonl.xz: the base's own replies
+    python training/build.py --scale 0.01 --show 5              # a few, and five of each task on the screen
 
-With `--base`, general prompts as that model answers them are among the examples, so that it goes on answering them so.
-
-What overlaps an evaluation set is left out, and how much that was is said.
+What overlaps an evaluation set is left out, and how much that was is said. With `ask` come the passages that questions
+may be made up about, `training/out/passages.jsonl.xz`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,6 @@ from sources import read
 
 from longleaf.engine.loading import load_model, load_tokenizer
 
-CHATS = 3
-"""How often each general prompt is among the examples."""
-
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -36,20 +33,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared = Path(os.environ.get("LONGLEAF_SHARED", ROOT.parent / "shared"))
     parser.add_argument("--data", type=Path, default=shared / "data")
-    parser.add_argument("--mix", choices=("broad", "short"), default="broad")
-    parser.add_argument("--base", type=Path, help="folder of the model that will be trained")
+    parser.add_argument("--mix", choices=("reader", "ask", "chat"), default="reader")
+    parser.add_argument("--base", type=Path, help="folder of the model that will be trained, for its replies")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="[training/out/MIX.jsonl.xz]")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--show", type=int, default=0, help="print so many examples of each task")
     chosen = parser.parse_args()
-    pool, dropped = without(read(chosen.data), Evaluation.read(chosen.data))
-    print("left out, for they overlap an evaluation set:", dict(dropped))
-    made = list(examples(pool, chosen.mix, chosen.seed, chosen.scale))
-    if chosen.base:
-        made += CHATS * answered(load_model(chosen.base, torch.float32, "cpu"), load_tokenizer(chosen.base), prompts())
     out = chosen.out or ROOT / "training" / "out" / f"{chosen.mix}.jsonl.xz"
     out.parent.mkdir(parents=True, exist_ok=True)
+    if chosen.mix == "chat":
+        if chosen.base is None:
+            parser.error("--mix chat are replies of the base model: name its folder with --base")
+        torch.manual_seed(chosen.seed)
+        dtype = torch.bfloat16 if chosen.device.startswith("cuda") else torch.float32
+        asked = prompts()[: max(1, round(chosen.scale * len(prompts())))]
+        made = answered(load_model(chosen.base, dtype, chosen.device), load_tokenizer(chosen.base), asked)
+    else:
+        pool, dropped = without(read(chosen.data), Evaluation.read(chosen.data))
+        print("left out, for they overlap an evaluation set:", dict(dropped))
+        made = list(examples(pool, chosen.mix, chosen.seed, chosen.scale))
+        if chosen.mix == "ask":
+            passages = [Example("passage", passage.title, "", "", "", passage.text) for passage in pool.filler]
+            write(passages, out.with_name("passages.jsonl.xz"))
     write(made, out)
     digest = hashlib.sha256(out.read_bytes()).hexdigest()
     print(f"{len(made)} examples in {out}, sha256 {digest}")

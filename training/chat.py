@@ -5,34 +5,57 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from example import Example
+from writing import written
+
+from longleaf.engine.contract import Message
 
 _ASKS = (
     "What is {}?|Explain {} in simple terms.|Write a short paragraph about {}.|Give me three facts about {}.|"
-    "Why is {} important?|Describe {} to a child.|What should a beginner know about {}?"
+    "Why does {} matter?|Describe {} to a child.|What should a beginner know about {}?|How did {} come about?"
 )
 _ABOUT = (
-    "photosynthesis|the French Revolution|compound interest|a healthy breakfast|black holes|the water cycle|chess|"
-    "climate change|the Roman Empire|electric cars|vaccines|jazz|gravity|the stock market|yoga|volcanoes|bread baking|"
-    "the human heart|recycling|the Great Wall of China|time zones|coffee|dinosaurs|the internet|solar power|tea|sleep"
+    "electricity|the French Revolution|compound interest|a balanced diet|black holes|the water cycle|chess|"
+    "climate change|the Roman Empire|electric cars|penicillin|jazz|magnetism|the stock market|yoga|volcanoes|"
+    "bread baking|the human heart|recycling|the Great Wall of China|time zones|coffee|dinosaurs|the internet|"
+    "solar power|tea|sleep|the Moon|bees|cheese making|democracy|the printing press|glass|earthquakes|the violin|"
+    "football|origami|rice|steam engines|the Silk Road|coral reefs|dreams|money|the alphabet|rainbows|wool|maps|"
+    "the Olympic Games|concrete|salt|the piano|photography|trains|penguins|the Renaissance|algebra|honey|lightning|"
+    "the ocean floor|libraries|pottery|antibiotics|the potato|wind power|comets|the human eye|kites|bridges|whales|"
+    "the calendar|paper|ants|the desert|hospitals|batteries|opera|the atom|gardening|dictionaries|clocks|snow|"
+    "mountain climbing|the postal service|friendship|advertising|robots|the vote|chocolate|pilgrimages|satellites"
 )
 _REQUESTS = (
     "Write a polite email asking for a day off.",
-    "Write a haiku about the sea.",
-    "List five things to pack for a weekend in the mountains.",
-    "Give me a recipe for pancakes.",
+    "Write a limerick about a frog.",
+    "List five things to take to the beach.",
+    "Give me a recipe for tomato soup.",
     "How do I stay focused while studying?",
     "Tell me a short story about a lost dog.",
     "Translate 'good morning' into Spanish.",
     "What is 12 times 8?",
     "Write a Python function that adds two numbers.",
-    "How can I sleep better?",
-    "Suggest a name for a bakery.",
+    "How can I fall asleep faster?",
+    "Suggest a name for a bookshop.",
     "Who are you?",
     "Hello! How are you today?",
     "What are the pros and cons of working from home?",
-    "Write a thank-you note to a teacher.",
+    "Write a letter to a neighbour about a noisy dog.",
+    "What is the opposite of generous?",
+    "Name four animals that live in the forest.",
+    "How far is the Moon from the Earth?",
+    "Write a slogan for a bicycle shop.",
+    "How do I clean a wooden table?",
+    "What is the plural of mouse?",
+    "Give me an example of a metaphor.",
+    "Which is heavier, iron or feathers?",
+    "Write two sentences that begin with the word 'because'.",
+    "How should I prepare for an exam?",
+    "What can I cook with potatoes and eggs?",
+    "Describe a busy market in the morning.",
+    "Write a message to congratulate a colleague.",
+    "What does a lawyer do?",
+    "Count from one to ten in French.",
 )
 
 
@@ -42,29 +65,12 @@ def prompts() -> list[str]:
     return [*_REQUESTS, *made]
 
 
-@torch.inference_mode()
-def answered(model: Any, tokenizer: Any, asked: Sequence[str], rows: int = 48, tokens: int = 160) -> list[Example]:
-    """What the model answers to each, greedily, as examples without a system part of ours."""
-    made: list[Example] = []
-    tokenizer.padding_side = "left"
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    for first in range(0, len(asked), rows):
-        batch = asked[first : first + rows]
-        texts = [
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-            )
-            for text in batch
-        ]
-        inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
-        ids = model.generate(
-            **inputs,
-            max_new_tokens=tokens,
-            do_sample=False,
-            repetition_penalty=1.1,
-            pad_token_id=tokenizer.eos_token_id,
-        )
-        for text, row in zip(batch, ids, strict=True):
-            reply = tokenizer.decode(row[inputs.input_ids.shape[1] :], skip_special_tokens=True).strip()
-            made.append(Example("chat", "base model", "", text, "", reply))
-    return made
+def answered(model: Any, tokenizer: Any, asked: Sequence[str], tokens: int = 160) -> list[Example]:
+    """What the model answers to each, greedily and once more by chance, as examples without a system part of ours."""
+    room = 200_000 if model.device.type == "cuda" else 12_000
+    messages = [[Message("user", text)] for text in asked]
+    return [
+        Example("chat", "base model", "", text, "", reply)
+        for temperature in (0.0, 1.0)
+        for text, reply in zip(asked, written(model, tokenizer, messages, tokens, temperature, room), strict=True)
+    ]

@@ -32,19 +32,26 @@ class Crew:
         """Whether this process prints and writes."""
         return self.rank == 0
 
-    def agree(self, weights: Sequence[torch.Tensor], share: float) -> float:
-        """Make every gradient the crew's mean, in place; returns the mean of `share`, the same for all."""
+    def average(self, weights: Sequence[torch.Tensor]) -> None:
+        """Make every gradient the crew's mean, in place."""
+        if self.size == 1:
+            return
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat)
+        parts = (flat / self.size).split([gradient.numel() for gradient in gradients])
+        torch._foreach_copy_(
+            gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
+        )
+
+    def agree(self, share: float) -> float:
+        """The mean of `share`, the same for all."""
         if self.size == 1:
             return share
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        flat = torch.cat([*(gradient.flatten() for gradient in gradients), gradients[0].new_tensor([share])])
-        distributed.all_reduce(flat)
-        flat /= self.size
-        at = 0
-        for gradient in gradients:
-            gradient.copy_(flat[at : at + gradient.numel()].view_as(gradient))
-            at += gradient.numel()
-        return float(flat[-1])
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        value = torch.tensor([share], device=device)
+        distributed.all_reduce(value)
+        return float(value) / self.size
 
     def leave(self) -> None:
         """Wait for the others and part."""

@@ -14,7 +14,11 @@ _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 3, "dict_size": 1 << 27}]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One prompt and its reply. `task` and `source` are for counting; a `text` example has no prompt, only a reply."""
+    """One prompt and its reply.
+
+    `task` and `source` are for counting; a `text` example has no prompt, only a reply. `about` is the question asked,
+    so that one that is held out is so in all its forms.
+    """
 
     task: str
     source: str
@@ -22,6 +26,7 @@ class Example:
     user: str
     prefix: str
     reply: str
+    about: str = ""
 
 
 def example(task: str, source: str, prompt: str, reply: str, **slots: str) -> Example:
@@ -33,7 +38,8 @@ def example(task: str, source: str, prompt: str, reply: str, **slots: str) -> Ex
     loaded = load(prompt)
     messages = loaded.messages(**slots)
     reply = f" {reply}" if loaded.prefix == "-" and reply else reply
-    return Example(task, source, loaded.system, messages[-1].content, loaded.prefix, reply)
+    about = slots.get("question", "")
+    return Example(task, source, loaded.system, messages[-1].content, loaded.prefix, reply, about)
 
 
 def write(examples: Iterable[Example], file: Path) -> None:

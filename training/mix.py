@@ -10,6 +10,7 @@ from itertools import islice
 import notes
 import quoting
 import short
+from asking import asking
 from example import Example, example
 from sources import Pool
 
@@ -28,8 +29,8 @@ class Share:
 def shares(mix: str) -> tuple[Share, ...]:
     """The shares of a mix.
 
-    `broad` comes first: all that readers ask, and a quarter of what could be answered has nothing to answer with.
-    `short` goes on from it: mostly short answers from one paragraph, and enough of the rest that it stays.
+    `reader` is all that readers ask, short answers from one paragraph most of all; where a reader would show several, a
+    quarter has nothing to answer with. `ask` is for a model that makes up questions.
     """
     counts = dict(zip(_KINDS, _COUNTS[mix], strict=True))
     return tuple(Share(name, counts[name], make) for name, make in _KINDS.items() if counts[name])
@@ -97,8 +98,11 @@ _KINDS: dict[str, Make] = {
     "plan of a question": plan,
     "summary": summary,
     "text": text,
+    "question made up": asking,
 }
 _COUNTS = {
-    "broad": (15000, 0, 5200, 3600, 1500, 2600, 1600, 2800, 4200, 2400, 7000, 2400, 2200, 1200, 1500, 1500),
-    "short": (9000, 26000, 4500, 7000, 1500, 3500, 1200, 2500, 4000, 1800, 4000, 1500, 1200, 500, 500, 1000),
-}
+    "reader": (
+        20000, 34000, 11000, 9000, 2500, 6500, 1800, 4000, 5000, 2400, 6000, 2600, 1800, 800, 900, 1200, 0,
+    ),
+    "ask": (*[0] * 16, 16000),
+}  # fmt: skip

@@ -1,7 +1,6 @@
 """Trains a LoRA adapter for a base model on the examples that `build.py` wrote, on one GPU.
 
-    python training/train.py --base MODEL_FOLDER --examples training/out/broad.jsonl.xz --out training/out/broad
-    python training/train.py --base MODEL_FOLDER --examples training/out/short.jsonl.xz --initial training/out/broad
+    python training/train.py --base MODEL_FOLDER --examples training/out/{reader,chat}.jsonl.xz
 
 The result is a standard peft folder. A run that was cut off goes on with the same command: it finds its checkpoint.
 `torchrun --nproc-per-node 2 training/train.py …` trains on two GPUs.
@@ -19,7 +18,7 @@ import random
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -27,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from longleaf.engine.contract import Message
 from longleaf.engine.loading import load_model, load_tokenizer
@@ -36,8 +34,8 @@ from longleaf.engine.prompt import PromptForm
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from crew import Crew
 from example import Example, read
+from packing import Encoded, batches, losses, packed, packs
 
-IGNORED = -100
 CHECKPOINT_SECONDS = 60.0
 WEIGHTS = "adapter_model.safetensors"
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -65,23 +63,15 @@ class Config:
     held_out: int = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """Token ids of an example; the first `asked` are not learned."""
-
-    task: str
-    ids: tuple[int, ...]
-    asked: int
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True, help="folder of the base model")
-    parser.add_argument("--examples", type=Path, default=Path("training/out/broad.jsonl.xz"))
+    parser.add_argument("--examples", type=Path, nargs="+", default=[Path("training/out/reader.jsonl.xz")])
     parser.add_argument("--initial", type=Path, help="the adapter to go on from")
-    parser.add_argument("--out", type=Path, default=Path("training/out/adapter"))
+    parser.add_argument("--out", type=Path, default=Path("training/out/reader"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--name", help="name of the base model in the adapter's card, where others find it")
+    parser.add_argument("--eager", action="store_true", help="do not compile, for a GPU where that fails")
     parser.add_argument("--most", type=int, help="use so many examples only")
     for name, value in asdict(Config()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
@@ -93,46 +83,51 @@ def main() -> None:
 def run(
     config: Config,
     base: Path,
-    examples: Path,
+    examples: Sequence[Path],
     out: Path,
     device: str,
     initial: Path | None = None,
     name: str | None = None,
     most: int | None = None,
+    eager: bool = False,
 ) -> None:
     """Train, check the adapter against the merged weights, and write both adapter and card."""
+    from peft.helpers import disable_input_dtype_casting
+
     torch.manual_seed(config.seed)
     began = time.perf_counter()
-    rows = together(list(read(examples))[:most], base)  # before the GPU is touched: processes are forked
+    rows = together(
+        [item for file in examples for item in read(file)][:most], base
+    )  # before the GPU is touched: processes are forked
     crew = Crew.join(device)
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     network = adapted(load_model(base, dtype, device), config, initial)
-    rows = [row for row in rows if len(row.ids) <= config.longest]
-    random.Random(config.seed).shuffle(rows)
-    held, rows = rows[: config.held_out], rows[config.held_out :]
-    before = {}
-    if crew.leads:
-        tokens = sum(len(row.ids) for row in rows) / 1e6
-        print(f"{len(rows)} examples, {tokens:.1f}M tokens; {len(held)} held out", flush=True)
-        before = loss_by_task(network, held, config, device)
-        print(f"ready after {time.perf_counter() - began:.0f} s; held-out loss {before['all']:.3f}", flush=True)
-    steps, seconds = train(network, rows, config, device, out, crew)
+    model = network.get_base_model()
+    held, rows = parted([row for row in rows if len(row.ids) <= config.longest], config)
+    if device.startswith("cuda") and not eager:
+        for layer in model.model.layers:
+            layer.compile()  # one by one: all layers share what is compiled
+    # Autocast casts what goes into the adapter; peft would take it to float32 and back first.
+    with packs(model, config.longest), disable_input_dtype_casting(network, device.startswith("cuda")):
+        before = loss_by_task(model, held, config, device)
+        if crew.leads:
+            tokens = sum(len(row.ids) for row in rows) / 1e6
+            print(f"{len(rows)} examples, {tokens:.1f}M tokens; {len(held)} held out", flush=True)
+            print(f"ready after {time.perf_counter() - began:.0f} s; held-out loss {before['all']:.3f}", flush=True)
+        steps, seconds = train(network, rows, config, device, out, crew)
+        after = loss_by_task(model, held, config, device)
     crew.leave()
     if not crew.leads:
         return
-    after = loss_by_task(network, held, config, device)
     network.eval()
     out.mkdir(parents=True, exist_ok=True)
     _save(network, out, name or base.name)
-    error = merged_error(base, out, network, held[0].ids, device)
+    error = merged_error(base, out, (held or rows)[0].ids, device)
     card = {
         "base": name or base.name,
         "base_weights": _digest(base),
-        "examples": {
-            "file": examples.name,
-            "sha256": hashlib.sha256(examples.read_bytes()).hexdigest(),
-            "used": len(rows),
-        },
+        "examples": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in examples},
+        "used": len(rows),
         "initial": None if initial is None else hashlib.sha256((initial / WEIGHTS).read_bytes()).hexdigest(),
         "config": asdict(config),
         "processes": crew.size,
@@ -185,39 +180,52 @@ def encoded(examples: Sequence[Example], base: Path) -> list[Encoded]:
     rows: list[Encoded] = []
     for item in examples:
         if item.task == "text":
-            rows.append(Encoded(item.task, tuple(form.content(item.reply)), 1))
+            rows.append(Encoded(item.task, item.about, tuple(form.content(item.reply)), 1))
             continue
         messages = [Message("system", item.system)] if item.system else []
         prompt = form.encode([*messages, Message("user", item.user)], item.prefix).ids
-        rows.append(Encoded(item.task, (*prompt, *form.content(item.reply), end), len(prompt)))
+        rows.append(Encoded(item.task, item.about, (*prompt, *form.content(item.reply), end), len(prompt)))
     return rows
+
+
+def parted(rows: Sequence[Encoded], config: Config) -> tuple[list[Encoded], list[Encoded]]:
+    """Examples to hold out, and those to learn: no question is among both."""
+    order = list(rows)
+    random.Random(config.seed).shuffle(order)
+    held = order[: config.held_out]
+    asked = {row.about for row in held if row.about}
+    return held, [row for row in order[config.held_out :] if row.about not in asked]
 
 
 def train(
     network: Any, rows: Sequence[Encoded], config: Config, device: str, out: Path, crew: Crew
 ) -> tuple[int, float]:
     """Go through the examples until the time or the epochs are over; returns steps and seconds."""
+    model = network.get_base_model()
     learned = [weight for weight in network.parameters() if weight.requires_grad]
     fused = device.startswith("cuda")
     optimizer = torch.optim.AdamW(learned, lr=config.rate, weight_decay=config.decay, betas=(0.9, 0.98), fused=fused)
     step, spent, last = _resume(network, optimizer, out)
     began = time.perf_counter() - spent
     recent: list[float] = []
-    batches = islice(_batches(rows, config), crew.rank, None, crew.size)
+    groups = islice(batches(rows, config.batch_tokens, config.seed), crew.rank, None, crew.size)
     for _ in range(step):
-        next(batches)
+        next(groups)
     share = spent / config.seconds
-    for done, batch in batches:
+    for done, batch in groups:
         if share >= 1.0:
             break
         warm = min(1.0, share / config.warmup) if config.warmup else 1.0
         for group in optimizer.param_groups:
             group["lr"] = config.rate * warm * 0.5 * (1 + math.cos(math.pi * share))
-        loss = _loss(network, batch, device)
+        row = packed(batch, config.batch_tokens, config.longest).to(device)
+        weights = row.weights
+        loss = (losses(model, row) * weights).sum() / weights.sum()
         loss.backward()  # type: ignore[no-untyped-call]
         seconds = time.perf_counter() - began
-        # All stop at one step: how far they are is agreed on with the gradients.
-        share = crew.agree(learned, max(seconds / config.seconds, done / config.epochs if config.epochs else 0.0))
+        crew.average(learned)
+        if step % 8 == 0:  # all must stop at one step, and asking waits for the GPU
+            share = crew.agree(max(seconds / config.seconds, done / config.epochs if config.epochs else 0.0))
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -236,18 +244,22 @@ def train(
     return step, time.perf_counter() - began
 
 
-def loss_by_task(network: Any, rows: Sequence[Encoded], config: Config, device: str) -> dict[str, float]:
+def loss_by_task(model: Any, rows: Sequence[Encoded], config: Config, device: str) -> dict[str, float]:
     """Mean loss of a reply's token over held-out examples, by task and over all."""
     sums: dict[str, list[float]] = defaultdict(list)
-    with torch.no_grad():
-        for row in rows:
-            value = float(_loss(network, [row], device))
-            sums[row.task].append(value)
-            sums["all"].append(value)
+    for done, batch in batches(rows, config.batch_tokens, config.seed):
+        if done >= 1.0:
+            break
+        row = packed(batch, config.batch_tokens, config.longest).to(device)
+        # With gradients, though none is wanted: compiled once, the same layers serve training.
+        found = losses(model, row).detach().split([len(item.ids) - item.asked for item in batch])
+        for item, loss in zip(batch, found, strict=True):
+            sums[item.task].append(float(loss.mean()))
+            sums["all"].append(float(loss.mean()))
     return {task: round(sum(values) / len(values), 4) for task, values in sorted(sums.items())}
 
 
-def merged_error(base: Path, adapter: Path, network: Any, ids: Sequence[int], device: str) -> float:
+def merged_error(base: Path, adapter: Path, ids: Sequence[int], device: str) -> float:
     """How far the logits of the merged weights are from those of base and adapter: the relative norm, in float32."""
     from peft import PeftModel
 
@@ -264,44 +276,6 @@ def end_of(tokenizer: Any) -> int:
     found = tokenizer.convert_tokens_to_ids("<|im_end|>")
     unknown = found is None or found == tokenizer.unk_token_id
     return int(tokenizer.eos_token_id if unknown else found)
-
-
-def _loss(network: Any, batch: Sequence[Encoded], device: str) -> torch.Tensor:
-    """Mean loss of the batch's learned tokens. Rows are padded at the right, so a causal model needs no mask."""
-    longest = max(len(row.ids) for row in batch)
-    ids = torch.zeros(len(batch), longest, dtype=torch.long)
-    wanted = torch.full((len(batch), longest), IGNORED)
-    for place, row in enumerate(batch):
-        ids[place, : len(row.ids)] = torch.tensor(row.ids)
-        wanted[place, row.asked : len(row.ids)] = torch.tensor(row.ids[row.asked :])
-    ids, wanted = ids.to(device, non_blocking=True), wanted[:, 1:].to(device, non_blocking=True)
-    inner = network.get_base_model()
-    with torch.autocast(device.split(":", maxsplit=1)[0], torch.bfloat16, enabled=device.startswith("cuda")):
-        hidden = inner.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-        learned = wanted != IGNORED  # only there are logits worked out: the vocabulary is most of a small model
-        return functional.cross_entropy(inner.lm_head(hidden[learned]).float(), wanted[learned])
-
-
-def _batches(rows: Sequence[Encoded], config: Config) -> Iterator[tuple[float, list[Encoded]]]:
-    """Batches of like length, again and again, each with the epochs gone by before it."""
-    draw = random.Random(config.seed)
-    epoch = 0
-    while True:
-        order = list(rows)
-        draw.shuffle(order)
-        batches: list[list[Encoded]] = []
-        for first in range(0, len(order), 4096):
-            batch: list[Encoded] = []
-            for row in sorted(order[first : first + 4096], key=lambda row: len(row.ids)):
-                if batch and len(row.ids) * (len(batch) + 1) > config.batch_tokens:
-                    batches.append(batch)
-                    batch = []
-                batch.append(row)
-            batches.append(batch)
-        draw.shuffle(batches)
-        for place, batch in enumerate(batches):
-            yield epoch + place / len(batches), batch
-        epoch += 1
 
 
 def _save(network: Any, folder: Path, base: str) -> None:

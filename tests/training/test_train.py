@@ -2,17 +2,15 @@
 
 import importlib.util
 import json
-import random
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "training"))
+packing = pytest.importorskip("packing")
 train = pytest.importorskip("train")
 
 from example import Example, write  # noqa: E402
@@ -60,7 +58,7 @@ def examples(tmp_path_factory):
     return file
 
 
-CONFIG = train.Config(rank=4, alpha=8, batch_tokens=600, seconds=600.0, epochs=2.0, held_out=4, rate=0.01)
+CONFIG = train.Config(rank=4, alpha=8, batch_tokens=900, longest=300, seconds=600.0, epochs=2.0, held_out=4, rate=0.01)
 
 
 def test_what_is_learned_is_the_reply_and_the_end_of_the_turn(base):
@@ -72,28 +70,14 @@ def test_what_is_learned_is_the_reply_and_the_end_of_the_turn(base):
     assert tokenizer.decode(row.ids[row.asked :]) == "42<|im_end|>"
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(2, 90), min_size=1, max_size=60), st.integers(0, 5))
-def test_an_epoch_is_every_example_once_in_batches_within_the_limit(lengths, seed):
-    rows = [train.Encoded("short", tuple(range(length)), 1) for length in lengths]
-    config = train.Config(batch_tokens=100, seed=seed)
-    seen = []
-    for done, batch in train._batches(rows, config):
-        if done >= 1.0:
-            break
-        assert len(batch) == 1 or len(batch) * max(len(row.ids) for row in batch) <= 100
-        seen += [len(row.ids) for row in batch]
-    assert sorted(seen) == sorted(lengths)
-
-
 def test_an_adapter_is_learned_and_the_engine_reads_it(base, examples, tmp_path):
     out = tmp_path / "adapter"
-    train.run(CONFIG, base, examples, out, "cpu", name="made/tiny")
+    train.run(CONFIG, base, [examples], out, "cpu", name="made/tiny")
     card = json.loads((out / "training.json").read_text())
     assert card["held_out_loss"]["after"]["all"] < card["held_out_loss"]["before"]["all"]
     assert card["merged_against_adapter"] < 1e-5
     assert card["config"]["seed"] == CONFIG.seed
-    assert len(card["examples"]["sha256"]) == 64
+    assert len(card["examples"]["some.jsonl.xz"]) == 64
     assert not (out / "checkpoint.pt").exists()
     read = adapters.read(out)
     assert read.base == "made/tiny"
@@ -106,7 +90,7 @@ def test_an_adapter_is_learned_and_the_engine_reads_it(base, examples, tmp_path)
 def test_a_run_that_was_cut_goes_on_from_its_checkpoint(base, examples, tmp_path, monkeypatch):
     """Cut after the first checkpoint, the second run counts on from there and ends with as many steps as one run."""
     whole = tmp_path / "whole"
-    train.run(CONFIG, base, examples, whole, "cpu")
+    train.run(CONFIG, base, [examples], whole, "cpu")
     steps = json.loads((whole / "training.json").read_text())["steps"]
     out = tmp_path / "cut"
     kept = train._keep
@@ -118,17 +102,17 @@ def test_a_run_that_was_cut_goes_on_from_its_checkpoint(base, examples, tmp_path
     monkeypatch.setattr(train, "_keep", cut)
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
-        train.run(CONFIG, base, examples, out, "cpu")
+        train.run(CONFIG, base, [examples], out, "cpu")
     assert (out / "checkpoint.pt").exists()
     monkeypatch.undo()
-    train.run(CONFIG, base, examples, out, "cpu")
+    train.run(CONFIG, base, [examples], out, "cpu")
     assert json.loads((out / "training.json").read_text())["steps"] == steps
 
 
 def test_training_goes_on_from_another_adapter(base, examples, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
-    train.run(CONFIG, base, examples, first, "cpu")
-    train.run(CONFIG, base, examples, second, "cpu", initial=first)
+    train.run(CONFIG, base, [examples], first, "cpu")
+    train.run(CONFIG, base, [examples], second, "cpu", initial=first)
     cards = [json.loads((folder / "training.json").read_text()) for folder in (first, second)]
     assert cards[1]["held_out_loss"]["before"]["all"] == pytest.approx(
         cards[0]["held_out_loss"]["after"]["all"], abs=0.02
@@ -136,8 +120,9 @@ def test_training_goes_on_from_another_adapter(base, examples, tmp_path):
     assert cards[1]["initial"] is not None
 
 
-def test_examples_are_shuffled_by_the_seed_alone():
-    rows = [train.Encoded("short", tuple(range(n + 2)), 1) for n in range(30)]
-    once = next(iter(train._batches(rows, CONFIG)))
-    random.seed(99)
-    assert once == next(iter(train._batches(rows, CONFIG)))
+def test_no_question_is_both_held_out_and_learned():
+    rows = [packing.Encoded("short", f"question {n % 9}", (n, n + 1), 1) for n in range(90)]
+    held, learned = train.parted(rows, train.Config(held_out=3))
+    assert len(held) == 3
+    assert not {row.about for row in held} & {row.about for row in learned}
+    assert {row.about for row in held} | {row.about for row in learned} == {row.about for row in rows}
