@@ -7,6 +7,7 @@ each token; see "Grammar-Constrained Decoding for Structured NLP Tasks without F
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Collection, Mapping
 from functools import cached_property
@@ -55,13 +56,42 @@ class Grammars:
         _import_llguidance()
         from llguidance.hf import from_tokenizer
 
+        end = self._ends[0] if self._ends else None
         try:
-            return from_tokenizer(self._tokenizer, eos_token=self._ends[0] if self._ends else None)
+            vocabulary = from_tokenizer(self._tokenizer, eos_token=end)
+            if not _reads_alike(vocabulary, self._tokenizer):
+                vocabulary = from_tokenizer(_byte_level(self._tokenizer), eos_token=end)
         except ValueError as error:
             raise EngineFailed(
                 f"replies of this model cannot be held to a grammar ({error}); choose a model with a fast "
                 "tokenizer (tokenizer.json)"
             ) from error
+        if not _reads_alike(vocabulary, self._tokenizer):
+            raise EngineFailed(
+                "replies of this model cannot be held to a grammar: llguidance reads its tokens otherwise than its "
+                "tokenizer does; choose another model, or set read.copy_spans to never"
+            )
+        return vocabulary
+
+
+def _reads_alike(vocabulary: LLTokenizer, tokenizer: Any) -> bool:
+    """Whether the bytes that llguidance takes tokens for are those that they stand for."""
+    text = "One, two; été {3}"
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return bool(vocabulary.decode_bytes(ids).decode(errors="replace").strip() == text)
+
+
+def _byte_level(tokenizer: Any) -> Any:
+    """The tokenizer with a decoder of bytes alone.
+
+    What transformers makes of a GGUF file may decode by several rules in a row, the last of them by bytes. llguidance
+    takes the first for the whole: every space is then a letter to it, and a reply ends after one word.
+    """
+    from tokenizers import decoders
+
+    twin = copy.deepcopy(tokenizer)
+    twin.backend_tokenizer.decoder = decoders.ByteLevel()
+    return twin
 
 
 class Matcher:

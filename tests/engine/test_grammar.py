@@ -1,13 +1,16 @@
 """Replies held to a grammar, by models whose random weights would never do so of themselves."""
 
+import copy
 import dataclasses
 import json
 import re
 import sys
 
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import decoders
 
 from longleaf.engine import (
     EngineFailed,
@@ -25,7 +28,7 @@ from longleaf.engine.backends.openai import OpenAIEngine
 from longleaf.engine.backends.scripted import ScriptedEngine
 from longleaf.engine.backends.torch import TorchEngine
 from longleaf.engine.contract import Done, Failed
-from longleaf.engine.grammar import Check, bounded
+from longleaf.engine.grammar import Check, Grammars, bounded
 
 SCHEMA = {
     "type": "object",
@@ -133,6 +136,19 @@ def test_a_span_may_be_left_for_another_reply(engine):
     # "T" and "Not" begin no word of the text, so what begins so is another reply and is whole.
     assert {text for text in texts if text.startswith(("Not", "Say"))} == set(OTHERWISE)
     assert sum(text in TEXT for text in texts) > 10
+
+
+def test_a_span_has_its_spaces_whatever_the_tokenizer_decodes_by(tokenizer):
+    """As transformers 5.17 makes the tokenizer of a GGUF file; replies then ended after their first word."""
+    by_several = copy.deepcopy(tokenizer)
+    rules = [decoders.ByteFallback(), decoders.Fuse(), decoders.Replace("\u2581", " "), decoders.ByteLevel()]
+    by_several.backend_tokenizer.decoder = decoders.Sequence(rules)
+    matcher = Grammars(by_several, [by_several.eos_token_id]).matcher(Grammar.span("a red kite in the rain"))
+    for token in by_several("kite in the", add_special_tokens=False)["input_ids"]:
+        logits = torch.zeros(len(by_several))
+        matcher.mask(logits)
+        assert logits[token] == 0
+        matcher.accept(token)
 
 
 def test_another_reply_than_a_span_is_checked_whole():
