@@ -85,6 +85,7 @@ def main() -> None:
         "--models", default="smollm2-135m-instruct,smollm2-135m-reader", help="the first is the baseline"
     )
     parser.add_argument("--parts", default=",".join(known), help=f"of {','.join(known)} [all]")
+    parser.add_argument("--held", action="store_true", help="hold answers to spans of the text, as readers do")
     parser.add_argument("--no-readers", action="store_true", help="leave out what goes through readers")
     parser.add_argument("--items", type=int, help="questions a task")
     parser.add_argument("--quick", action="store_true", help="a few questions a task")
@@ -134,7 +135,7 @@ class Bench:
         self._cards[model] = engine.card
         try:
             print(f"{model}: asking", flush=True)
-            self._rows += [row | {"model": model} for row in asked(engine, self._probes())]
+            self._rows += [row | {"model": model} for row in asked(engine, self._probes(), chosen.held)]
             if count := self._light.get("chat"):
                 self._chat[model] = {"replies": replies(engine, prompts(count))}
             if self._heavy:

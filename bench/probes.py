@@ -16,9 +16,9 @@ from items import GOLD, Items
 from report import read_lines
 from score import exact, f1, holds, normalised
 
-from longleaf.agents.denial import denied
+from longleaf.agents.denial import NOT_IN_TEXT, denied
 from longleaf.agents.prompt import load
-from longleaf.engine.contract import Done, Engine, Failed, Request, Sampling
+from longleaf.engine.contract import Done, Engine, Failed, Grammar, Request, Sampling
 
 ANSWER_TOKENS = 96
 """As `agents.reader.Budget` has it, which cannot be imported on a bare host."""
@@ -110,17 +110,19 @@ def made(items: Items, part: str, tasks: Iterable[str], length: int, count: int)
     return found
 
 
-def request(probe: Probe, id_: str) -> Request:
-    """The request that a reader would make, at temperature 0."""
+def request(probe: Probe, id_: str, held: bool = False) -> Request:
+    """The request that a reader would make, at temperature 0; `held` to spans of the text as with `read.copy_spans`."""
     prompt = load(probe.prompt)
+    grammar = Grammar.span(probe.text, otherwise=(NOT_IN_TEXT,)) if held else None
     messages = prompt.messages(quotes=probe.text, document=probe.text, question=probe.question)
-    return Request(id_, messages, Sampling(max_tokens=ANSWER_TOKENS, stop=("\n\n",), seed=0), prompt.prefix)
+    sampling = Sampling(max_tokens=ANSWER_TOKENS, stop=("\n\n",), seed=0, grammar=grammar)
+    return Request(id_, messages, sampling, prompt.prefix)
 
 
-def asked(engine: Engine, probes: Sequence[Probe]) -> list[Row]:
+def asked(engine: Engine, probes: Sequence[Probe], held: bool = False) -> list[Row]:
     """Put all probes to a model in batches; a row each, in their order. A failed one has the row of an empty reply."""
     rows: dict[str, Row] = {}
-    for event in engine.generate([request(probe, str(place)) for place, probe in enumerate(probes)]):
+    for event in engine.generate([request(probe, str(place), held) for place, probe in enumerate(probes)]):
         if isinstance(event, Done):
             rows[event.request_id] = _row(probes[int(event.request_id)], event.text.strip(), event.stop_reason)
         elif isinstance(event, Failed):

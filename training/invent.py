@@ -71,7 +71,7 @@ def main() -> None:
     asker = merged(chosen.base, chosen.asker, chosen.device)
     prompts = [prompt(passage.text, sentence) for passage, sentence in places]
     room = 400_000 if chosen.device.startswith("cuda") else 8_000
-    replies = written(asker, tokenizer, prompts, 56, temperature=0.8, batch_tokens=room)
+    replies = written(asker, tokenizer, prompts, 40, temperature=0.8, batch_tokens=room)
     del asker
     evaluation = Evaluation.read(chosen.data)
     questions = [

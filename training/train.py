@@ -46,12 +46,12 @@ class Config:
     """What a run depends on beside its data; the card of the adapter records it.
 
     `seconds` is how long the learning rate takes to fall to nothing, so it is also how long a run takes; with `epochs`
-    0 the examples are gone through as often as the time allows. `batch_tokens` counts padding.
+    0 the examples are gone through as often as the time allows. `batch_tokens` are those of a step on one GPU.
     """
 
     rank: int = 16
     alpha: int = 32
-    rate: float = 1.2e-3
+    rate: float = 2.5e-3
     warmup: float = 0.03
     decay: float = 0.01
     dropout: float = 0.0
