@@ -59,6 +59,7 @@ class Grammar:
     kind: GrammarKind
     source: str
     otherwise: tuple[str, ...] = ()
+    margin: float = 0.0
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any]) -> Grammar:
@@ -81,13 +82,15 @@ class Grammar:
         return cls("regex", pattern)
 
     @classmethod
-    def span(cls, text: str, otherwise: Sequence[str] = ()) -> Grammar:
+    def span(cls, text: str, otherwise: Sequence[str] = (), margin: float = 0.0) -> Grammar:
         """A piece of `text`, character for character, from the start of one word to the end of another.
 
         Only `max_tokens` bounds its length; a span cut there is still a piece of the text. `otherwise` are replies
-        that are allowed beside a span, such as a sentence that says there is none.
+        that are allowed beside a span, such as a sentence that says there is none. The first of them is begun only
+        where it is likelier by `margin`, in units of the natural logarithm, than any other beginning; an engine that
+        leaves the drawing to a server does not heed that.
         """
-        return cls("span", text, tuple(otherwise))
+        return cls("span", text, tuple(otherwise), margin)
 
 
 @dataclass(frozen=True, slots=True)

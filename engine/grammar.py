@@ -49,7 +49,11 @@ class Grammars:
         Raises `MissingExtra` without llguidance, `EngineFailed` where the grammar is not a valid one or the
         tokenizer has no fast form.
         """
-        return Matcher(compile_grammar(grammar, self._vocabulary), self._ends)
+        avoided = None
+        if grammar.margin and grammar.otherwise:
+            first = self._tokenizer(grammar.otherwise[0], add_special_tokens=False)["input_ids"][0]
+            avoided = (int(first), grammar.margin)
+        return Matcher(compile_grammar(grammar, self._vocabulary), self._ends, avoided)
 
     @cached_property
     def _vocabulary(self) -> LLTokenizer:
@@ -95,11 +99,12 @@ def _byte_level(tokenizer: Any) -> Any:
 
 
 class Matcher:
-    """Follows one reply through its grammar."""
+    """Follows one reply through its grammar. `avoided` is a token that must be likelier by so much to begin it."""
 
-    def __init__(self, matcher: LLMatcher, ends: list[int]) -> None:
+    def __init__(self, matcher: LLMatcher, ends: list[int], avoided: tuple[int, float] | None = None) -> None:
         self._matcher = matcher
         self._ends = ends
+        self._avoided = avoided
 
     def mask(self, logits: torch.Tensor) -> None:
         """Set the logits `[vocabulary]` of tokens that may not come next to minus infinity, in place.
@@ -115,12 +120,16 @@ class Matcher:
         if self._matcher.is_error() or not bits.any():
             return
         logits.masked_fill_(torch.from_numpy(bits == 0).to(logits.device), float("-inf"))
+        if self._avoided is not None:
+            token, margin = self._avoided
+            logits[token] -= margin
 
     def accept(self, token: int) -> bool:
         """Take the token drawn after `mask`; returns whether the reply is whole.
 
         Raises `EngineFailed` where the grammar allows no such token, or grew too complex to follow.
         """
+        self._avoided = None
         if not self._matcher.is_error():
             if token in self._ends and self._matcher.is_accepting():
                 return True

@@ -138,6 +138,20 @@ def test_a_span_may_be_left_for_another_reply(engine):
     assert sum(text in TEXT for text in texts) > 10
 
 
+def test_the_first_other_reply_must_be_likelier_by_the_margin(tokenizer):
+    """At the beginning alone, and of no other reply."""
+    grammar = Grammar.span("a red kite", otherwise=("Not there.", "yes"), margin=2.0)
+    matcher = Grammars(tokenizer, [tokenizer.eos_token_id]).matcher(grammar)
+    no, yes = (tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in ("Not", "yes"))
+    logits = torch.zeros(len(tokenizer))
+    matcher.mask(logits)
+    assert (logits[no], logits[yes]) == (-2.0, 0.0)
+    matcher.accept(no)
+    logits = torch.zeros(len(tokenizer))
+    matcher.mask(logits)
+    assert logits.max() == 0.0
+
+
 def test_a_span_has_its_spaces_whatever_the_tokenizer_decodes_by(tokenizer):
     """As transformers 5.17 makes the tokenizer of a GGUF file; replies then ended after their first word."""
     by_several = copy.deepcopy(tokenizer)
