@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 
 from longleaf.engine import adapter as adapters
+from longleaf.engine.attention.contract import Attend
 from longleaf.engine.attention.interface import known_to_pages
 from longleaf.engine.attention_scores import AttentionScorer, all_heads
 from longleaf.engine.backends.documents import OpenDocuments, Parts
@@ -68,7 +69,13 @@ class TorchEngine:
     """A transformers causal language model behind the `Engine` contract. Safe to share between threads."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, card: ModelCard, limits: Limits, heads: Sequence[Head] | None = None
+        self,
+        model: Any,
+        tokenizer: Any,
+        card: ModelCard,
+        limits: Limits,
+        heads: Sequence[Head] | None = None,
+        attend: Attend | None = None,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
@@ -81,7 +88,7 @@ class TorchEngine:
         self._layers = int(model.config.get_text_config(decoder=True).num_hidden_layers)
         self._lock = threading.Lock()
         self._scorer = self.scorer(heads) if heads else None
-        self._documents: OpenDocuments | None = self._reading(heads)
+        self._documents: OpenDocuments | None = self._reading(heads, attend)
 
     @classmethod
     def open(
@@ -98,12 +105,14 @@ class TorchEngine:
         rows: int | None = None,
         batch_tokens: int | None = None,
         kept_tokens: int | None = None,
+        attend: Attend | None = None,
     ) -> TorchEngine:
         """Load a safetensors folder or a GGUF file, and merge the LoRA adapter of the folder `adapter` into it.
 
         `dtype` "auto" measures which of float32 and bfloat16 is faster here; `device` is "auto", "cpu",
         "cuda" or "cuda:1"; `window` (tokens) may shrink the model's own; `threads` sets PyTorch's CPU threads
-        for the whole process. The rest is as in `Limits`; None chooses from the memory there is.
+        for the whole process; `attend` executes attention over documents that are kept, None finds the best for the
+        device (`attention.executor`). The rest is as in `Limits`; None chooses from the memory there is.
 
         Raises `ModelNotFound` where `path` holds no model or `adapter` no adapter, `EngineFailed` where they cannot
         be run or do not fit each other.
@@ -139,7 +148,7 @@ class TorchEngine:
             ),
             weights=fingerprint(path, adapter),
         )
-        return cls(model, tokenizer, card, limits, heads)
+        return cls(model, tokenizer, card, limits, heads, attend)
 
     @property
     def card(self) -> ModelCard:
@@ -222,7 +231,7 @@ class TorchEngine:
         self._make_room()
         raise EngineFailed(f"the document does not fit the GPU's memory beside {self._card.name}; use device='cpu'")
 
-    def _reading(self, heads: Sequence[Head] | None) -> OpenDocuments:
+    def _reading(self, heads: Sequence[Head] | None, attend: Attend | None) -> OpenDocuments:
         config = self._model.config.get_text_config(decoder=True)
         parts = Parts(
             model=self._model,
@@ -235,6 +244,7 @@ class TorchEngine:
             lock=self._lock,
             chunk=self._limits.chunk,
             room=self._limits.batch_tokens * _bytes_per_token(config, self._model.dtype),
+            attend=attend,
         )
         return OpenDocuments(parts)
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 CHECKS = Path(__file__).with_name("triton_checks.py")
 
 
-@pytest.mark.parametrize("part", ["select", "decode", "prefill", "host", "step"])
+@pytest.mark.parametrize("part", ["select", "decode", "prefill", "host", "step", "document", "engine"])
 def test_kernels_agree_with_torch(part):
     ran = subprocess.run(
         [sys.executable, str(CHECKS), part],
