@@ -11,15 +11,17 @@ from typing import Any
 import torch
 
 from longleaf.engine.attention.attend import TorchAttend
-from longleaf.engine.attention.contract import Attend, Paged, Positions
+from longleaf.engine.attention.contract import Attend, Paged, Plan, Positions
 from longleaf.engine.errors import EngineFailed, MissingExtra
 from longleaf.engine.pages.shape import PageShape
 from longleaf.engine.pages.store import PageStore
 
 _SMALLEST, _LARGEST = 16, 256
 _CAPABILITY = (8, 0)
-# Of a trial: tokens of the chunk, and the relative error that half precision may have.
-_CHUNK, _MOST_ERROR = 128, 2e-2
+# Of a trial: tokens that there are, that a plan reads, and of a chunk; and the error that half precision may have. What
+# is compiled for these sizes serves documents.
+_TOKENS, _READ, _CHUNK = 4096, 512, 128
+_MOST_ERROR = 2e-2
 _log = logging.getLogger(__name__)
 
 
@@ -78,19 +80,26 @@ def _trial(heads: int, shape: PageShape, device: torch.device) -> str | None:
 
 
 def deviations(attend: Attend, heads: int, shape: PageShape, device: torch.device) -> Iterator[float]:
-    """Relative errors against torch: of a token that reads two pages, and of a chunk after a prompt's first tokens."""
+    """Relative errors against torch: of a token that reads a few thousand others, of one that reads some pages of
+    them, and of a chunk after a prompt's first tokens."""
     draw = torch.Generator(device).manual_seed(0)
-    torchs, scale = TorchAttend(), shape.head_size**-0.5
+    torchs, scale, page = TorchAttend(), shape.head_size**-0.5, shape.page
 
     def drawn(*sizes: int) -> torch.Tensor:
         return torch.randn(*sizes, shape.head_size, generator=draw, device=device).to(shape.dtype)
 
-    table = torch.tensor([[2, 1]], dtype=torch.int32, device=device)
-    lengths = torch.tensor([shape.page + 3], dtype=torch.int32, device=device)
-    paged = Paged(drawn(3, shape.kv_heads, shape.page), drawn(3, shape.kv_heads, shape.page), table, lengths)
-    token = drawn(1, heads)
-    yield _error(attend.decode(token, paged, None, scale), torchs.decode(token, paged, None, scale))
-    keys, values = (drawn(1, shape.kv_heads, _CHUNK + shape.page) for _ in range(2))
+    logical = _TOKENS // page
+    table = torch.arange(logical, 0, -1, dtype=torch.int32, device=device)[None]
+    lengths = torch.tensor([_TOKENS - page + 3], dtype=torch.int32, device=device)
+    pool = [drawn(logical + 1, shape.kv_heads, page) for _ in range(2)]
+    paged, token = Paged(pool[0], pool[1], table, lengths), drawn(1, heads)
+    read = torch.arange(logical - _READ // page, logical, dtype=torch.int32, device=device).expand(
+        1, shape.kv_heads, -1
+    )
+    counts = torch.full((1, shape.kv_heads), read.shape[2], dtype=torch.int32, device=device)
+    for plan in (None, Plan(read.contiguous(), counts)):
+        yield _error(attend.decode(token, paged, plan, scale), torchs.decode(token, paged, plan, scale))
+    keys, values = (drawn(1, shape.kv_heads, _CHUNK + page) for _ in range(2))
     chunk = drawn(1, heads, _CHUNK)
     yield _error(attend.prefill(chunk, keys, values, None, scale), torchs.prefill(chunk, keys, values, None, scale))
 

@@ -12,7 +12,6 @@ import triton
 import triton.language as tl
 
 from longleaf.engine.attention.contract import Paged, Plan
-from longleaf.engine.attention.triton.card import stages_that_fit
 from longleaf.engine.errors import EngineFailed
 
 _LOG2_E = 1.4426950408889634
@@ -205,7 +204,7 @@ class Decoder:
             SPLITS=splits,
             PLANNED=plan is not None,
             PLACED=places is not None,
-            STAGES=stages_that_fit(2 * tile, head_size, query, most=self._stages),
+            STAGES=self._stages,
             # An H100 reads 2,048 tokens of a plan in 15.5 us with two warps, in 17.5 with four; dense ran with four.
             num_warps=self._warps or (4 if plan is None else 2),
         )

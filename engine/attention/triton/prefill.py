@@ -10,17 +10,20 @@ few tokens read everything (Tri-shape, SCBench, Li et al., ICLR 2025): the estim
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import triton
 import triton.language as tl
 
 from longleaf.engine.attention.contract import BlockMask
-from longleaf.engine.attention.triton.card import stages_that_fit
 from longleaf.engine.attention.triton.select import MOST_PAGES, select
 from longleaf.engine.errors import EngineFailed
 
 _LOG2_E = 1.4426950408889634
+_MOST_STAGES = 3
+# Bytes of shared memory that any card has (AMD's do not say), and that a program needs beside its tiles.
+_LEAST_SHARED, _SPARE_SHARED = 48 << 10, 8 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,10 +268,20 @@ def prefill(
         KEYS=step,
         SIZE=size,
         LISTED=lists is not None,
-        STAGES=stages or stages_that_fit(2 * step, head_size, query, beside=queries),
+        STAGES=stages or _stages(queries, step, head_size * query.dtype.itemsize, query.device),
         num_warps=warps or (8 if queries >= 128 and head_size >= 128 else 4),
     )
     return out
+
+
+@cache
+def _stages(queries: int, step: int, token_bytes: int, device: torch.device) -> int:
+    """Steps that are loaded at once: three, or as many as a program's shared memory holds beside its queries."""
+    if device.type != "cuda":
+        return _MOST_STAGES
+    properties = torch.cuda.get_device_properties(device)
+    room = getattr(properties, "shared_memory_per_block_optin", _LEAST_SHARED) - _SPARE_SHARED
+    return max(1, min(_MOST_STAGES, (room // token_bytes - queries) // (2 * step)))
 
 
 def run_means(tokens: torch.Tensor, run: int) -> torch.Tensor:

@@ -59,7 +59,7 @@ class Wrong(TorchAttend):
 
 def test_a_trial_tells_what_reads_wrongly():
     shape = PageShape(2, 2, 64, 32, torch.float32)
-    assert list(deviations(TorchAttend(), 6, shape, torch.device("cpu"))) == [0, 0]
-    token, chunk = deviations(Wrong(), 6, shape, torch.device("cpu"))
-    assert token > 0.02
+    assert list(deviations(TorchAttend(), 6, shape, torch.device("cpu"))) == [0, 0, 0]
+    *tokens, chunk = deviations(Wrong(), 6, shape, torch.device("cpu"))
+    assert min(tokens) > 0.02
     assert chunk == 0

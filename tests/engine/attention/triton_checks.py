@@ -374,7 +374,7 @@ def check_document():
     assert calls["prefill"] > 0
     shape = shape_of(tiny.model("llama"), tiny.PAGE)
     errors = list(deviations(TritonAttend(), 4, shape, torch.device("cpu")))
-    assert len(errors) == 2
+    assert len(errors) == 3
     assert max(errors) < TOLERANCE[torch.float32]
 
 
