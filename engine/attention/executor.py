@@ -72,6 +72,8 @@ def _trial(heads: int, shape: PageShape, device: torch.device) -> str | None:
 
     try:
         errors = list(deviations(TritonAttend(), heads, shape, device))
+    except torch.OutOfMemoryError:
+        raise  # that is the document's trouble, and no reason to do without kernels later
     except (TritonError, EngineFailed, RuntimeError, ValueError, OSError, subprocess.SubprocessError) as failure:
         # No C compiler, a card that Triton does not know, too little memory on its chip: torch still reads.
         return f"a trial failed ({type(failure).__name__}: {failure})"
