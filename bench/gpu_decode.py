@@ -256,7 +256,8 @@ def _variants(report: Report) -> None:
         variant="choose by means of 16 tokens",
         us=microseconds(lambda: by_means(query, means, paged, SCALE)),
     )
-    for splits, tile, warps in ((None, None, 4), (16, 64, 4), (32, 64, 8), (16, 128, 8), (64, 32, 4), (32, 64, 2)):
+    shapes = ((None, None, None), (None, None, 4), (16, 64, 4), (32, 64, 8), (16, 128, 8), (64, 32, 4), (32, 64, 2))
+    for splits, tile, warps in shapes:
         try:
             decoder = Decoder(splits=splits, tile=tile, warps=warps)
             demand("variant", error(decoder(query, pool.paged, plan, SCALE), reference_decode(query, pool.paged, plan)))

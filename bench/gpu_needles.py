@@ -18,7 +18,7 @@ from longleaf.engine.attention.triton.decode import Decoder
 from longleaf.engine.attention.triton.layers import PagedLayer
 from longleaf.engine.attention.triton.retrieve import Retriever
 
-_FILLER = (
+FILLER = (
     "The road along the river was quiet that morning, and the market had not opened yet.",
     "Several boats lay at the quay, and a clerk counted the barrels as they were rolled ashore.",
     "In the afternoon the wind turned to the north and the fields lost their colour.",
@@ -38,7 +38,7 @@ def needle_prompt(tokenizer: Any, tokens: int, depth: float, draw: random.Random
     room = tokens - len(needle) - len(ask)
     hay: list[int] = []
     while len(hay) < room:
-        hay += tokenizer.encode(" " + draw.choice(_FILLER), add_special_tokens=False)
+        hay += tokenizer.encode(" " + draw.choice(FILLER), add_special_tokens=False)
     place = int(depth * room)
     return hay[:place] + needle + hay[place:room] + ask, code
 

@@ -39,7 +39,8 @@ class Pass:
     """One forward pass, as its layers see it. Row i of the batch is sequence i, whose length was `before[i]`.
 
     `positions` say that keys are stored without theirs, and where they are seen; `frequencies` belong to them. `states`
-    are the policy's, by layer.
+    are the policy's, by layer. `table` is that of `PageStore.resident`, the others what `PageStore.blocks` says, all
+    asked once for all layers.
     """
 
     store: PageStore
@@ -55,6 +56,7 @@ class Pass:
     total: int | None = None
     blocks: torch.Tensor | None = None
     lengths: torch.Tensor | None = None
+    table: torch.Tensor | None = None
     described: torch.Tensor | None = None
 
 
@@ -126,6 +128,7 @@ def _describe(paged: Pass, layer: int, new: int) -> None:
     """What is the same in all layers is asked of the store once; pages that are full now are summarised."""
     if paged.blocks is None or paged.lengths is None:
         paged.blocks, paged.lengths = paged.store.blocks(paged.sequences, layer)
+        paged.table = paged.store.resident(paged.sequences, layer)
         full = (
             torch.arange(paged.blocks.shape[1], device=paged.blocks.device)
             < paged.lengths[:, None] // paged.store.shape.page
@@ -144,7 +147,7 @@ def _step(paged: Pass, layer: int, scale: float, new: int) -> Step:
     keys, values = paged.store.pool(layer)
     pages = Paged(keys, values, paged.blocks, paged.lengths)
     if getattr(paged.policy, "reads_keys", False):
-        pages = paged.store.paged(paged.sequences, layer)
+        pages = _all_pages(paged, layer)
     summary = keys.new_empty(0) if paged.bank is None else paged.bank.layer(layer)
     held = tuple(before + new for before in paged.before)
     state = paged.states.setdefault(layer, {})
@@ -166,8 +169,8 @@ def _decode(
         return _placed(
             query, every_page(step.paged) if plan is None else plan, step, paged, paged.positions, frequencies
         )
-    if plan is None:
-        return paged.attend.decode(query, paged.store.paged(paged.sequences, layer), None, scale)
+    if plan is None or paged.table is not None:
+        return paged.attend.decode(query, _all_pages(paged, layer), plan, scale)
     out_before = paged.store.stats().evictions
     pages = _brought(plan, step, paged, range(len(query)))
     if len(query) == 1 or paged.store.stats().evictions == out_before:
@@ -178,6 +181,14 @@ def _decode(
         own = _row(plan, row)
         rows.append(paged.attend.decode(query[row, None], _brought(own, step, paged, range(row, row + 1)), own, scale))
     return torch.cat(rows)
+
+
+def _all_pages(paged: Pass, layer: int) -> Paged:
+    """All pages of a layer, on the device."""
+    if paged.table is None or paged.lengths is None:
+        return paged.store.paged(paged.sequences, layer)
+    keys, values = paged.store.pool(layer)
+    return Paged(keys, values, paged.table, paged.lengths)
 
 
 def _brought(plan: Plan, step: Step, paged: Pass, rows: range) -> Paged:

@@ -19,7 +19,8 @@ class Recorder:
 
     def __init__(self, pages: int, rows: int, device: torch.device) -> None:
         self._pages, self._rows, self._device = pages, rows, device
-        self._shares: dict[int, torch.Tensor] = {}
+        self._noted: dict[int, Plan] = {}
+        self._shares: dict[tuple[int, ...], torch.Tensor] = {}
         self._times = torch.zeros(rows, pages + 1, device=device)
         self._steps: dict[int, int] = {}
 
@@ -27,29 +28,48 @@ class Recorder:
         """Count a layer's plan in."""
         if plan.scores is None:
             return
-        lists, last = plan.pages.shape[1], self._pages
-        if layer not in self._shares:
-            self._shares[layer] = torch.zeros(self._rows, lists, last + 1, device=self._device)
-        pages = plan.pages.long()
-        place = torch.where((pages < 1) | (pages >= last), last, pages)
-        scores = plan.scores.masked_fill(place == last, float("-inf"))
-        # A head that read nothing but the first page chose nothing.
-        shares = scores.softmax(dim=-1).nan_to_num(0.0)
-        self._shares[layer].scatter_add_(2, place, shares)
-        self._times.scatter_add_(1, place.flatten(1), torch.full_like(shares, 1 / lists).flatten(1))
-        self._steps[layer] = self._steps.get(layer, 0) + 1
+        if layer in self._noted:
+            self._add_up()
+        self._noted[layer] = plan
 
     def reads(self, row: int, page: int, tokens: int) -> tuple[PageRead, ...]:
         """The pages of the document's `tokens` that were read, the most important first."""
+        self._add_up()
         if not self._shares:
             return ()
-        best = torch.stack([share[row].amax(dim=0) / self._steps[layer] for layer, share in self._shares.items()]).amax(
-            dim=0
-        )
-        shares, times = best.tolist(), (self._times[row] / sum(self._steps.values())).tolist()
+        by_layer: dict[int, torch.Tensor] = {}
+        for layers, shares in self._shares.items():
+            for layer, share in zip(layers, shares[:, row], strict=True):
+                by_layer[layer] = by_layer.get(layer, 0) + share
+        best = torch.stack([share.amax(dim=0) / self._steps[layer] for layer, share in by_layer.items()]).amax(dim=0)
+        shares_of, times = best.tolist(), (self._times[row] / sum(self._steps.values())).tolist()
         found = [
-            PageRead(number * page, min((number + 1) * page, tokens), shares[number], times[number])
+            PageRead(number * page, min((number + 1) * page, tokens), shares_of[number], times[number])
             for number in range(1, -(-tokens // page))
             if times[number]
         ]
         return tuple(sorted(found, key=lambda read: -read.score))
+
+    @torch.inference_mode()
+    def _add_up(self) -> None:
+        """Count in what the layers of a step have noted, all together: on a GPU one at a time costs as much as the
+        attention itself."""
+        alike: dict[torch.Size, list[int]] = {}
+        for layer, plan in self._noted.items():
+            alike.setdefault(plan.pages.shape, []).append(layer)
+            self._steps[layer] = self._steps.get(layer, 0) + 1
+        last = self._pages
+        for (_, lists, _), layers in alike.items():
+            plans = [self._noted[layer] for layer in layers]
+            pages = torch.stack([plan.pages for plan in plans]).long()
+            place = torch.where((pages < 1) | (pages >= last), last, pages)
+            scores = torch.stack([plan.scores for plan in plans if plan.scores is not None])
+            # A head that read nothing but the first page chose nothing.
+            shares = scores.masked_fill(place == last, float("-inf")).softmax(dim=-1).nan_to_num(0.0)
+            key = tuple(layers)
+            if key not in self._shares:
+                self._shares[key] = torch.zeros(len(layers), self._rows, lists, last + 1, device=self._device)
+            self._shares[key].scatter_add_(3, place, shares)
+            by_row = place.transpose(0, 1).flatten(1)
+            self._times.scatter_add_(1, by_row, torch.full_like(by_row, 1, dtype=torch.float32) / lists)
+        self._noted.clear()

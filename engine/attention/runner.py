@@ -12,6 +12,7 @@ from longleaf.engine.attention.attend import TorchAttend
 from longleaf.engine.attention.bank import SummaryBank
 from longleaf.engine.attention.cache import paged_cache
 from longleaf.engine.attention.contract import Attend, Policy, Positions, ReadsPages, Summary
+from longleaf.engine.attention.executor import executor
 from longleaf.engine.attention.interface import Pass, pages_of, through_pages
 from longleaf.engine.attention.policies.dense import Dense
 from longleaf.engine.attention.reads import Recorder
@@ -39,8 +40,9 @@ class Runner:
 
     `summary` describes pages as they fill; None where no policy will choose by it. With `positions`, keys are stored
     without theirs and seen where these say, so that a sequence may be longer than the model's window; every sequence
-    of the store is then stored so. `chunk` is how many tokens of a prompt are computed at once. Whoever calls holds the
-    model's lock: its attention is exchanged for the time of a pass.
+    of the store is then stored so. `attend` executes what is chosen; None is what `executor` finds for the device.
+    `chunk` is how many tokens of a prompt are computed at once. Whoever calls holds the model's lock: its attention is
+    exchanged for the time of a pass.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class Runner:
         if positions is not None and not self.paged:
             raise ValueError(f"{type(model).__name__} keeps its own attention, so its positions cannot be given later")
         self.bank = None if summary is None or not self.paged else SummaryBank(store, summary)
-        self._attend: Attend = attend or TorchAttend()
+        self._attend = attend or (executor(model, store, positions) if self.paged else TorchAttend())
         self._chunk = chunk
         self._frequencies = frequencies_of(model) if positions is not None else {}
 

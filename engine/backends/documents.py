@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from longleaf.engine.attention.contract import Attend
 from longleaf.engine.attention.document import Document, Kept, open_document
 from longleaf.engine.attention.plans import ReadingPlan, plan_named
 from longleaf.engine.attention.runner import Runner, shape_of
@@ -55,7 +56,8 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What of an engine is needed to read documents. `lock` is held while the model runs, `heads` find answers, `chunk`
-    tokens of a document are computed at once, and those that are open take `room` bytes together."""
+    tokens of a document are computed at once, and those that are open take `room` bytes together. `attend` is as in
+    `Runner`."""
 
     model: Any
     tokenizer: Any
@@ -67,6 +69,7 @@ class Parts:
     lock: threading.Lock
     chunk: int
     room: int
+    attend: Attend | None
 
 
 class OpenDocuments:
@@ -285,7 +288,14 @@ class TorchDocument:
     def _opened(self, stop: Callable[[], bool] | None, *, kept: bool) -> Document:
         parts, plan = self._parts, self._plan
         store = self._store()
-        runner = Runner(parts.model, store, summary=plan.summary, positions=plan.positions, chunk=parts.chunk)
+        runner = Runner(
+            parts.model,
+            store,
+            summary=plan.summary,
+            positions=plan.positions,
+            attend=parts.attend,
+            chunk=parts.chunk,
+        )
         where = self._kept(store) if kept else None
         try:
             return open_document(runner, self._ids, plan, window=parts.card.window, kept=where, stop=stop)

@@ -19,8 +19,16 @@ from typing import Any, Literal
 import torch
 
 from longleaf.engine import adapter as adapters
+from longleaf.engine.attention.contract import Attend
 from longleaf.engine.attention.interface import known_to_pages
 from longleaf.engine.attention_scores import AttentionScorer, all_heads
+from longleaf.engine.backends.batch import SPARE_TOKENS, Batch
+from longleaf.engine.backends.device_memory import (
+    bytes_per_token,
+    empty_device_cache,
+    memory_for_batches,
+    out_of_memory,
+)
 from longleaf.engine.backends.documents import OpenDocuments, Parts
 from longleaf.engine.contract import (
     Event,
@@ -35,7 +43,7 @@ from longleaf.engine.contract import (
 )
 from longleaf.engine.errors import EngineFailed, LongleafError, NotCalibrated, WindowExceeded
 from longleaf.engine.grammar import Grammars, can_constrain
-from longleaf.engine.growing_cache import cache_from, cache_name, keep_rows, layers_of, merge, new_cache
+from longleaf.engine.growing_cache import cache_from, cache_name, layers_of, new_cache
 from longleaf.engine.heads import fingerprint, known_heads
 from longleaf.engine.loading import load_model, load_tokenizer
 from longleaf.engine.precision import faster_dtype
@@ -44,9 +52,6 @@ from longleaf.engine.prompt import PromptForm
 from longleaf.engine.row import Row
 
 DtypeName = Literal["auto", "float32", "bfloat16"]
-
-# Room added when a cache is laid out anew, in tokens; it grows past it where needed.
-SPARE_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,13 @@ class TorchEngine:
     """A transformers causal language model behind the `Engine` contract. Safe to share between threads."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, card: ModelCard, limits: Limits, heads: Sequence[Head] | None = None
+        self,
+        model: Any,
+        tokenizer: Any,
+        card: ModelCard,
+        limits: Limits,
+        heads: Sequence[Head] | None = None,
+        attend: Attend | None = None,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
@@ -81,7 +92,7 @@ class TorchEngine:
         self._layers = int(model.config.get_text_config(decoder=True).num_hidden_layers)
         self._lock = threading.Lock()
         self._scorer = self.scorer(heads) if heads else None
-        self._documents: OpenDocuments | None = self._reading(heads)
+        self._documents: OpenDocuments | None = self._reading(heads, attend)
 
     @classmethod
     def open(
@@ -98,12 +109,14 @@ class TorchEngine:
         rows: int | None = None,
         batch_tokens: int | None = None,
         kept_tokens: int | None = None,
+        attend: Attend | None = None,
     ) -> TorchEngine:
         """Load a safetensors folder or a GGUF file, and merge the LoRA adapter of the folder `adapter` into it.
 
         `dtype` "auto" measures which of float32 and bfloat16 is faster here; `device` is "auto", "cpu",
         "cuda" or "cuda:1"; `window` (tokens) may shrink the model's own; `threads` sets PyTorch's CPU threads
-        for the whole process. The rest is as in `Limits`; None chooses from the memory there is.
+        for the whole process; `attend` executes attention over documents that are kept, None finds the best for the
+        device (`attention.executor`). The rest is as in `Limits`; None chooses from the memory there is.
 
         Raises `ModelNotFound` where `path` holds no model or `adapter` no adapter, `EngineFailed` where they cannot
         be run or do not fit each other.
@@ -118,8 +131,8 @@ class TorchEngine:
         model = load_model(path, number, place)
         if lora is not None:
             adapters.merge(lora, model)
-        token_bytes = _bytes_per_token(config, number)
-        budget = batch_tokens or _memory_for_batches(place) // token_bytes
+        token_bytes = bytes_per_token(config, number)
+        budget = batch_tokens or memory_for_batches(place) // token_bytes
         limits = Limits(
             chunk=chunk or (4096 if place.startswith("cuda") else 512),
             rows=rows or (64 if place.startswith("cuda") else 16),
@@ -139,7 +152,7 @@ class TorchEngine:
             ),
             weights=fingerprint(path, adapter),
         )
-        return cls(model, tokenizer, card, limits, heads)
+        return cls(model, tokenizer, card, limits, heads, attend)
 
     @property
     def card(self) -> ModelCard:
@@ -159,7 +172,7 @@ class TorchEngine:
                 self._documents.clear()
             self._documents = None
             self._prefixes.clear()
-        _empty_device_cache()
+        empty_device_cache()
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Event]:
         """Answer a batch, streaming.
@@ -193,7 +206,7 @@ class TorchEngine:
         try:
             return self._scorer.score(question, context, stop)
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             full = f"{len(context)} units do not fit the GPU's memory beside {self._card.name}; score fewer at once"
         self._make_room()
@@ -217,12 +230,12 @@ class TorchEngine:
         try:
             return documents.open(messages, plan, budget, room, keeping, stop)
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
         self._make_room()
         raise EngineFailed(f"the document does not fit the GPU's memory beside {self._card.name}; use device='cpu'")
 
-    def _reading(self, heads: Sequence[Head] | None) -> OpenDocuments:
+    def _reading(self, heads: Sequence[Head] | None, attend: Attend | None) -> OpenDocuments:
         config = self._model.config.get_text_config(decoder=True)
         parts = Parts(
             model=self._model,
@@ -234,7 +247,8 @@ class TorchEngine:
             heads=tuple(heads) if heads else None,
             lock=self._lock,
             chunk=self._limits.chunk,
-            room=self._limits.batch_tokens * _bytes_per_token(config, self._model.dtype),
+            room=self._limits.batch_tokens * bytes_per_token(config, self._model.dtype),
+            attend=attend,
         )
         return OpenDocuments(parts)
 
@@ -260,7 +274,7 @@ class TorchEngine:
             try:
                 yield from self._answer(group)
             except RuntimeError as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 full = True
             # Out here, so that the failed step's tensors, held by the exception, are gone.
@@ -373,52 +387,13 @@ class TorchEngine:
     def _make_room(self) -> None:
         with self._lock:
             self._prefixes.clear()
-        _empty_device_cache()
+        empty_device_cache()
 
     def _out_of_memory(self, row: Row) -> EngineFailed:
         return EngineFailed(
             f"request {row.request.id} with {row.length} tokens does not fit the GPU's memory beside "
             f"{self._card.name}; use a smaller window or model, or device='cpu'"
         )
-
-
-class Batch:
-    """Rows decoded together. `pads` counts the padding tokens at the left of each row."""
-
-    def __init__(self, rows: list[Row], caches: list[Any]) -> None:
-        self.rows = rows
-        if len(rows) == 1:
-            self._cache, self._pads = caches[0], [0]
-        else:
-            self._cache, self._pads = merge(caches, SPARE_TOKENS)
-
-    def inputs(self, model: Any) -> dict[str, Any]:
-        """What the model takes to compute the next token of each row."""
-        device = model.device
-        held = int(self._cache.get_seq_length())
-        pads = torch.tensor(self._pads, device=device)[:, None]
-        # No mask where there is no padding: attention is faster without.
-        mask = torch.arange(held + 1, device=device) >= pads if any(self._pads) else None
-        return {
-            "input_ids": torch.tensor([[row.last] for row in self.rows], device=device),
-            "position_ids": held - pads,
-            "attention_mask": mask,
-            cache_name(model): self._cache,
-        }
-
-    def drop_finished(self) -> None:
-        """Take finished rows out, and with them padding that only they needed."""
-        kept = [index for index, row in enumerate(self.rows) if not row.finished]
-        if len(kept) == len(self.rows):
-            return
-        self.rows = [self.rows[index] for index in kept]
-        if not kept:
-            self._cache = None
-            return
-        pads = [self._pads[index] for index in kept]
-        spare = min(pads)
-        self._cache = keep_rows(self._cache, kept, spare, SPARE_TOKENS)
-        self._pads = [pad - spare for pad in pads]
 
 
 def _config(path: Path) -> Any:
@@ -483,30 +458,3 @@ def _more_capabilities(
         "reads_documents": paged,
     }
     return {name for name, has in found.items() if has}
-
-
-def _bytes_per_token(config: Any, dtype: torch.dtype) -> int:
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * size * dtype.itemsize)
-
-
-def _memory_for_batches(device: str) -> int:
-    """Bytes for keys and values of one batch: two GiB on a CPU, a third of what is free on a GPU."""
-    if not device.startswith("cuda"):
-        return 2 << 30
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(free) // 3
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether a GPU was full. Where other processes fill it, cuBLAS and cuDNN say so in words of their own."""
-    told = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        words in told for words in ("ALLOC_FAILED", "out of memory", "mha_graph.execute", "mha_graph->execute")
-    )
-
-
-def _empty_device_cache() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -225,6 +225,12 @@ class Blocks:
             self._used[slots] = self._clock
         return slots
 
+    def stays(self, blocks: Sequence[int]) -> bool:
+        """Whether these are on the device in all layers, in one slot each, and nothing puts pages out."""
+        if self.groups > 1 or (self.tiered and self._soft is not None):
+            return False
+        return not self._files or bool(self.slots[0, blocks].all())
+
     def prefetch(self, group: int, blocks: Ids) -> None:
         """Begin to bring blocks to a GPU on another stream. What finds no room is left."""
         missing = blocks[self.slots[group, blocks] == 0][: self._spare()]

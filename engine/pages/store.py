@@ -190,9 +190,16 @@ class PageStore:
         tables = [
             self._table(held, group)[: self.shape.pages(length)] for held, length in zip(rows, lengths, strict=True)
         ]
-        table = tables[0][None] if len(tables) == 1 else torch.nn.utils.rnn.pad_sequence(tables, batch_first=True)
         keys, values = self._blocks.pool.layer(inner)
-        return Paged(keys, values, table, torch.tensor(lengths, dtype=torch.int32, device=self.device))
+        return Paged(keys, values, _padded(tables), torch.tensor(lengths, dtype=torch.int32, device=self.device))
+
+    def resident(self, sequences: Sequence[int], layer: int = 0) -> torch.Tensor | None:
+        """The table that `paged` gives for `layer`, good for every layer, where all pages are on the device and stay
+        there; None where one is elsewhere or may go out."""
+        rows = [self._held(sequence) for sequence in sequences]
+        if not all(self._blocks.stays(held.blocks) for held in rows):
+            return None
+        return _padded([self._table(held, 0)[: self.shape.pages(self._length(held, layer))] for held in rows])
 
     def blocks(self, sequences: Sequence[int], layer: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         """What a summary buffer is kept by: the blocks of the logical pages, int32 `[rows, logical]` padded with 0, and
@@ -386,3 +393,8 @@ class PageStore:
         table = torch.from_numpy(self._blocks.slots[group, held.blocks]).to(self.device)
         held.tables[group] = (held.changed, self._blocks.moved[group], table)
         return table
+
+
+def _padded(tables: list[torch.Tensor]) -> torch.Tensor:
+    """Tables of sequences as rows, 0 after the end of a shorter one."""
+    return tables[0][None] if len(tables) == 1 else torch.nn.utils.rnn.pad_sequence(tables, batch_first=True)

@@ -10,6 +10,7 @@ few tokens read everything (Tri-shape, SCBench, Li et al., ICLR 2025): the estim
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import triton
@@ -20,6 +21,9 @@ from longleaf.engine.attention.triton.select import MOST_PAGES, select
 from longleaf.engine.errors import EngineFailed
 
 _LOG2_E = 1.4426950408889634
+_MOST_STAGES = 3
+# Bytes of shared memory that any card has (AMD's do not say), and that a program needs beside its tiles.
+_LEAST_SHARED, _SPARE_SHARED = 48 << 10, 8 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +31,14 @@ class BlockLists:
     """The key blocks of each query block, of `size` tokens.
 
     `blocks` is int32 `[rows, heads or 1, query_blocks, most]`, ascending, none after the query block's last token; only
-    the first `counts`, int32 `[rows, heads or 1, query_blocks]`, of them are read.
+    the first `counts`, int32 `[rows, heads or 1, query_blocks]`, of them are read. Of the first query block, `skip`
+    tokens lie before the queries.
     """
 
     blocks: torch.Tensor
     counts: torch.Tensor
     size: int
+    skip: int = 0
 
 
 @triton.jit
@@ -75,7 +81,12 @@ def _attend_block(
     return now, weight, mixed
 
 
-@triton.jit
+# These change with every chunk, and a kernel is not to be compiled anew for numbers that 16 divides.
+@triton.jit(
+    do_not_specialize=[
+        "new", "length", "skip", "blocks_row", "blocks_head", "blocks_query", "counts_row", "counts_head"
+    ]
+)  # fmt: skip
 def _prefill_kernel(
     query,
     keys,
@@ -86,6 +97,7 @@ def _prefill_kernel(
     scale,
     new,
     length,
+    skip,
     query_row,
     query_head,
     query_token,
@@ -117,18 +129,19 @@ def _prefill_kernel(
     row = (tl.program_id(1) // HEADS).to(tl.int64)
     head = (tl.program_id(1) % HEADS).to(tl.int64)
     kv_head = head // GROUP
-    m = block * QUERIES + tl.arange(0, QUERIES)
+    m = block * QUERIES + tl.arange(0, QUERIES) - skip
+    inside = (m >= 0) & (m < new)
     d = tl.arange(0, HEAD)
     start = length - new
     position = start + m
     at_query = query + row * query_row + head * query_head + m.to(tl.int64)[:, None] * query_token + d[None, :]
-    q = tl.load(at_query, mask=(m < new)[:, None], other=0.0)
+    q = tl.load(at_query, mask=inside[:, None], other=0.0)
     keys += row * keys_row + kv_head * keys_head
     values += row * values_row + kv_head * values_head
     most = tl.full((QUERIES,), float("-inf"), tl.float32)
     weight = tl.zeros((QUERIES,), tl.float32)
     mixed = tl.zeros((QUERIES, HEAD), tl.float32)
-    first = start + block * QUERIES
+    first = start - skip + block * QUERIES
     if LISTED:
         line = block * QUERIES // SIZE
         own = blocks + row * blocks_row + head * blocks_head + line.to(tl.int64) * blocks_query
@@ -171,10 +184,10 @@ def _prefill_kernel(
         )  # fmt: skip
     mixed = mixed / tl.where(weight > 0.0, weight, 1.0)[:, None]
     at_out = out + row * out_row + head * out_head + m.to(tl.int64)[:, None] * out_token + d[None, :]
-    tl.store(at_out, mixed.to(out.dtype.element_ty), mask=(m < new)[:, None])
+    tl.store(at_out, mixed.to(out.dtype.element_ty), mask=inside[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["width", "query_blocks", "start"])
 def _list_kernel(mask, blocks, counts, width, query_blocks, start, SIZE: tl.constexpr, BLOCK: tl.constexpr):
     line = tl.program_id(0).to(tl.int64)
     index = tl.arange(0, BLOCK)
@@ -188,6 +201,7 @@ def _list_kernel(mask, blocks, counts, width, query_blocks, start, SIZE: tl.cons
 
 def listed(mask: BlockMask) -> BlockLists:
     """The lists of a mask's blocks, made on the device; blocks that the causal rule forbids are left out."""
+    skip = mask.start % mask.size
     chosen = mask.blocks.contiguous()
     width = chosen.shape[3]
     if width > MOST_PAGES:
@@ -196,9 +210,9 @@ def listed(mask: BlockMask) -> BlockLists:
     counts = torch.empty(chosen.shape[:3], dtype=torch.int32, device=chosen.device)
     block = triton.next_power_of_2(max(16, width))
     _list_kernel[(counts.numel(),)](
-        chosen.to(torch.int8), blocks, counts, width, chosen.shape[2], mask.start, SIZE=mask.size, BLOCK=block
+        chosen.to(torch.int8), blocks, counts, width, chosen.shape[2], mask.start - skip, SIZE=mask.size, BLOCK=block
     )
-    return BlockLists(blocks, counts, mask.size)
+    return BlockLists(blocks, counts, mask.size, skip)
 
 
 def prefill(
@@ -223,10 +237,11 @@ def prefill(
     if size < 16 or size & (size - 1):
         raise EngineFailed(f"blocks of {size} tokens do not fit the kernel; use a power of two from 16")
     queries, step = tile or (min(128, size), min(64, size))
+    skip = lists.skip if lists else 0
     out = torch.empty(rows, new, heads, head_size, dtype=query.dtype, device=query.device).transpose(1, 2)
     blocks, counts = (lists.blocks, lists.counts) if lists else (query, query)
     shared = blocks.shape[1] == 1
-    _prefill_kernel[(triton.cdiv(new, queries), rows * heads)](
+    _prefill_kernel[(triton.cdiv(skip + new, queries), rows * heads)](
         query,
         keys,
         values,
@@ -236,6 +251,7 @@ def prefill(
         scale * _LOG2_E,
         new,
         length,
+        skip,
         *query.stride()[:3],
         *keys.stride()[:3],
         *values.stride()[:3],
@@ -252,10 +268,20 @@ def prefill(
         KEYS=step,
         SIZE=size,
         LISTED=lists is not None,
-        STAGES=stages or 3,
+        STAGES=stages or _stages(queries, step, head_size * query.dtype.itemsize, query.device),
         num_warps=warps or (8 if queries >= 128 and head_size >= 128 else 4),
     )
     return out
+
+
+@cache
+def _stages(queries: int, step: int, token_bytes: int, device: torch.device) -> int:
+    """Steps that are loaded at once: three, or as many as a program's shared memory holds beside its queries."""
+    if device.type != "cuda":
+        return _MOST_STAGES
+    properties = torch.cuda.get_device_properties(device)
+    room = getattr(properties, "shared_memory_per_block_optin", _LEAST_SHARED) - _SPARE_SHARED
+    return max(1, min(_MOST_STAGES, (room // token_bytes - queries) // (2 * step)))
 
 
 def run_means(tokens: torch.Tensor, run: int) -> torch.Tensor:

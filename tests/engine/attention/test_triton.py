@@ -15,9 +15,10 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="triton is not installed: pip install 'longleaf[gpu]'"
 )
 CHECKS = Path(__file__).with_name("triton_checks.py")
+COMPILES = Path(__file__).with_name("triton_compiles.py")
 
 
-@pytest.mark.parametrize("part", ["select", "decode", "prefill", "host", "step"])
+@pytest.mark.parametrize("part", ["select", "decode", "prefill", "host", "step", "document", "engine"])
 def test_kernels_agree_with_torch(part):
     ran = subprocess.run(
         [sys.executable, str(CHECKS), part],
@@ -28,6 +29,12 @@ def test_kernels_agree_with_torch(part):
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.endswith(f"{part} agrees\n")
+
+
+def test_kernels_compile_for_cards_of_today():
+    ran = subprocess.run([sys.executable, str(COMPILES)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout == "all compile\n"
 
 
 def test_missing_triton_names_the_extra():

@@ -161,15 +161,17 @@ def check_prefill():
         scale, start = size**-0.5, length - new
         everything = torch.ones((), dtype=torch.bool)
         expected = dense_prefill(query, keys, values, scale, everything)
-        close(TritonAttend().prefill(query, keys, values, None, scale), expected, dtype)
+        close(prefill(query, keys, values, None, scale), expected, dtype)
         close(prefill(query, keys, values, None, scale, tile=(16, 16)), expected, dtype)
-        query_blocks, key_blocks = -(-new // block), -(-length // block)
+        # Blocks lie on the sequence's grid: the chunk may have only a part of the first.
+        begin = start // block
+        query_blocks, key_blocks = -(-length // block) - begin, -(-length // block)
         for shared in (True, False):
             mask = torch.rand(rows, 1 if shared else heads, query_blocks, key_blocks) < 0.5
             for index in range(query_blocks):  # a query's own block, so that none has nothing to read
-                first = (start + index * block) // block
-                mask[:, :, index, first : first + 2] = True
-            tokens = mask.repeat_interleave(block, 2)[:, :, :new].repeat_interleave(block, 3)[..., :length]
+                mask[:, :, index, begin + index] = True
+            rows_of = mask.repeat_interleave(block, 2)[:, :, start - begin * block :][:, :, :new]
+            tokens = rows_of.repeat_interleave(block, 3)[..., :length]
             found = TritonAttend().prefill(query, keys, values, BlockMask(mask, block, start), scale)
             close(found, dense_prefill(query, keys, values, scale, tokens), dtype)
         try:
@@ -300,6 +302,138 @@ def check_step():
         raise AssertionError("tokens were written past the pages")
 
 
+def check_document():
+    """Documents read through the kernels: replies, and the pages that are told, are those of the torch reference."""
+    import tiny_models as tiny
+
+    from longleaf.engine.attention.attend import TorchAttend
+    from longleaf.engine.attention.document import open_document
+    from longleaf.engine.attention.executor import deviations
+    from longleaf.engine.attention.plans import ReadingPlan
+    from longleaf.engine.attention.policies.dense import Dense
+    from longleaf.engine.attention.policies.page_mass import page_mass
+    from longleaf.engine.attention.policies.quest import quest
+    from longleaf.engine.attention.registry import techniques
+    from longleaf.engine.attention.runner import Runner, shape_of
+    from longleaf.engine.attention.selection import Budget
+    from longleaf.engine.attention.watched import Watched
+    from longleaf.engine.pages.host import HostTier
+    from longleaf.engine.pages.store import PageStore
+
+    tiny.COMMON |= {"head_dim": 16}
+    budget, calls = Budget(tokens=64, sinks=16, recent=16), {"prefill": 0, "decode": 0}
+
+    class Counted(TritonAttend):
+        def prefill(self, *arguments):
+            calls["prefill"] += 1
+            return super().prefill(*arguments)
+
+        def decode(self, *arguments):
+            calls["decode"] += 1
+            return super().decode(*arguments)
+
+    def runner(summary, attend, architecture="llama", **store):
+        model = tiny.model(architecture)
+        return Runner(model, PageStore(shape_of(model, tiny.PAGE), **store), summary=summary, attend=attend, chunk=160)
+
+    def agree(answering, architecture="llama", *, tiered=False):
+        plan = ReadingPlan("plan", answering=answering)
+        replies = []
+        for attend in (TorchAttend(), Counted()):
+            room = {"capacity": 10, "host": HostTier()} if tiered else {}
+            reader = runner(plan.summary, attend, architecture, **room)
+            document = open_document(reader, tiny.tokens(150), plan, window=512)
+            replies.append(document.answers([tiny.tokens(9, seed=4), tiny.tokens(1, seed=6)], max_tokens=2))
+            assert (reader.store.stats().evictions > 0) == tiered
+        for torchs, ours in zip(*replies, strict=True):
+            assert ours.tokens == torchs.tokens
+            # Shares differ in their last digits, and pages of equal shares may change places.
+            assert {(r.start, r.end, r.often) for r in ours.reads} == {(r.start, r.end, r.often) for r in torchs.reads}
+            shares = [{read.start: read.score for read in reply.reads} for reply in (ours, torchs)]
+            assert all(abs(shares[0][at] - shares[1][at]) < 1e-4 for at in shares[1])
+            assert bool(ours.reads) == (answering != Dense())
+
+    def prompts_agree(policy, first, more):
+        """In two parts, of which the second begins within a block."""
+        logits = []
+        for attend in (TorchAttend(), Counted()):
+            reader = runner(None, attend)
+            sequence = reader.store.new()
+            reader.prefill(sequence, tiny.tokens(first), policy)
+            logits.append(reader.prefill(sequence, tiny.tokens(more, seed=7), policy, keep=more))
+        close(logits[1], logits[0], torch.float32)
+
+    for answering in (Watched(((1, 0), (1, 3), (2, 1))), quest(budget), page_mass(budget)):
+        agree(answering)
+    agree(quest(budget), tiered=True)
+    agree(Dense(), "gemma3")
+    assert calls["decode"] > 0
+    prompts_agree(Dense(), 20, 130)
+    for technique in techniques("prefill"):
+        prompts_agree(technique.build(**tiny.small(technique)), 40, 25)
+    assert calls["prefill"] > 0
+    shape = shape_of(tiny.model("llama"), tiny.PAGE)
+    errors = list(deviations(TritonAttend(), 4, shape, torch.device("cpu")))
+    assert len(errors) == 3
+    assert max(errors) < TOLERANCE[torch.float32]
+
+
+def check_engine():
+    """`TorchEngine` with the kernels says and tells what it does with torch."""
+    import tempfile
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from conftest import build_tokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from longleaf.engine import Message, Request, Sampling
+    from longleaf.engine.attention.attend import TorchAttend
+    from longleaf.engine.backends.torch import TorchEngine
+    from longleaf.engine.contract import Done, Keeping
+
+    tokenizer = build_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.3,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    text = (
+        "Read this. <text>\n" + "The heron ate a frog near the river, and the mill burned. " * 3 + "\n</text>\n\nAsk:"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        LlamaForCausalLM(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        # A document that torch has kept is opened with the kernels, too. One beyond the window is torch's in any case.
+        for plan, before, keeping in (
+            ("dense", "", Keeping(Path(folder) / "kv")),
+            ("dense", "It rained for days. " * 25, None),
+        ):
+            replies = []
+            for attend in (TorchAttend(), TritonAttend()):
+                engine = TorchEngine.open(Path(folder), dtype="float32", device="cpu", threads=1, attend=attend)
+                opened = (Message("user", before + text),)
+                document = engine.open_document(opened, plan=plan, budget=96, room=80, keeping=keeping)
+                assert (document.plan == "infllm") == bool(before)
+                requests = [
+                    Request(words, (Message("user", f"{before}{text} {words}"),), Sampling(max_tokens=5))
+                    for words in ("What burned?", "Who ate?")
+                ]
+                done = [event for event in document.generate(requests) if isinstance(event, Done)]
+                replies.append([(one.text, {(r.start, r.end, round(r.score, 3)) for r in one.reads}) for one in done])
+            assert replies[0] == replies[1]
+            assert len(replies[0]) == 2
+            assert all(reads for _, reads in replies[0])
+            assert document.found == (document.tokens if keeping else 0)
+
+
 if __name__ == "__main__":
     torch.manual_seed(0)
     torch.set_grad_enabled(False)
@@ -310,5 +444,7 @@ if __name__ == "__main__":
         "prefill": check_prefill,
         "host": check_host,
         "step": check_step,
+        "document": check_document,
+        "engine": check_engine,
     }[part]()
     sys.stdout.write(f"{part} agrees\n")

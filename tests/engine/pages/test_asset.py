@@ -68,6 +68,15 @@ def test_a_reopened_document_goes_on(assets, save, write, shape, fingerprint):
     assert torch.equal(contents(store, document), before)
 
 
+def test_pages_of_files_stay_once_they_are_read(assets, save, shape, fingerprint):
+    save(LONG)
+    store = PageStore(shape)
+    opened = assets.open(store, LONG, fingerprint)
+    assert store.resident([opened.sequence]) is None
+    contents(store, opened.sequence)
+    assert torch.equal(store.resident([opened.sequence]), store.paged([opened.sequence], 0).table)
+
+
 def test_a_small_device_reads_a_file_again_and_again(assets, save, write, shape, fingerprint):
     save(LONG)
     store = PageStore(shape, capacity=10, run=1)

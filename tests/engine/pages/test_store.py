@@ -58,6 +58,8 @@ class Model:
                 paged = self.store.paged([sequence], layer)
                 assert paged.lengths.tolist() == [length]
                 assert paged.table.shape == (1, pages)
+                settled = self.store.resident([sequence], layer)
+                assert settled is None or torch.equal(settled, paged.table)
                 assert (paged.table > 0).all()
                 for pool, side in ((paged.keys, 0), (paged.values, 1)):
                     read = pool[paged.table[0].long()].transpose(0, 1).flatten(1, 2)[:, :length]
@@ -128,6 +130,16 @@ def test_blocks_are_physical_pages_where_nothing_lies_beneath(todo):
     sequences = sorted(model.held)
     if sequences:
         assert torch.equal(model.store.blocks(sequences)[0], model.store.paged(sequences, 1).table)
+
+
+@pytest.mark.parametrize(("host", "run", "stays"), [(None, None, True), (None, 1, False), (HostTier(), None, False)])
+def test_pages_stay_where_nothing_can_put_them_out(host, run, stays):
+    model = Model(PageStore(SHAPE, host=host, run=run))
+    for count in (40, 20):
+        model.append(model.new(), count)
+    table = model.store.resident([1, 2])
+    assert (table is not None) == stays
+    assert table is None or torch.equal(table, model.store.paged([1, 2], 0).table)
 
 
 def test_gathers_pages_of_each_head():
