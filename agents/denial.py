@@ -8,6 +8,11 @@ NOT_IN_TEXT = "Not in the text."
 """What the default reader is trained to say, and what a reply held to the quotes' words may say instead."""
 
 
+MARGIN = 0.7
+"""How much likelier than the best span `NOT_IN_TEXT` must be to be begun, in units of the natural logarithm: twice.
+Measured on half of xquad; `docs/benchmarks.md`."""
+
+
 def denied(reply: str) -> bool:
     """Whether a reply says that the answer is not in the text, and nothing else. Case and punctuation do not matter."""
     return _words(reply) == _words(NOT_IN_TEXT)

@@ -28,7 +28,7 @@ def prompt(text: str, sentence: str) -> list[Message]:
     return [Message("system", _SYSTEM), Message("user", _user(text, sentence))]
 
 
-def made_up(reply: str, passage: Passage, sentence: str, name: str) -> Question | None:
+def made_up(reply: str, passage: Passage, sentence: str) -> Question | None:
     """The question of a reply; None where it is none, gives its answer away, or its answer is not the sentence's."""
     answer, _, asked = reply.partition("\n")
     answer, asked = answer.strip(), asked.strip()
@@ -40,7 +40,7 @@ def made_up(reply: str, passage: Passage, sentence: str, name: str) -> Question 
         and answer in sentence
         and answer.lower() not in asked.lower()
     )
-    return Question(name, "made up", asked, (answer,), (passage,), (0,), (sentence,)) if sound else None
+    return Question(asked, "made up", asked, (answer,), (passage,), (0,), (sentence,)) if sound else None
 
 
 def _user(text: str, sentence: str) -> str:

@@ -59,37 +59,37 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=7)
     chosen = parser.parse_args()
-    part, parts = (int(number) for number in chosen.slice.split("/"))
     began = time.perf_counter()
     pool = pool_of(chosen.passages)
-    draw = random.Random(chosen.seed)
+    part, parts = (int(number) for number in chosen.slice.split("/"))
     places = told_of(pool)
-    draw.shuffle(places)
+    random.Random(chosen.seed).shuffle(places)
     places = places[: chosen.count][part::parts]
     torch.manual_seed(chosen.seed + part)
-    tokenizer = load_tokenizer(chosen.base)
     asker = merged(chosen.base, chosen.asker, chosen.device)
-    prompts = [prompt(passage.text, sentence) for passage, sentence in places]
-    room = 400_000 if chosen.device.startswith("cuda") else 8_000
-    replies = written(asker, tokenizer, prompts, 40, temperature=0.8, batch_tokens=room)
+    questions = invented(asker, load_tokenizer(chosen.base), places, Evaluation.read(chosen.data))
     del asker
-    evaluation = Evaluation.read(chosen.data)
-    questions = [
-        question
-        for number, (reply, (passage, sentence)) in enumerate(zip(replies, places, strict=True))
-        if (question := made_up(reply, passage, sentence, f"made-up-{part}-{number}")) is not None
-        and not evaluation.asks(question.text)
-    ]
     print(f"{len(questions)} questions on {len(places)} sentences, {time.perf_counter() - began:.0f} s", flush=True)
     reader = merged(chosen.base, chosen.reader, chosen.device)
-    held = believed(reader, questions, chosen.base, chosen.device)
-    kept = [question for question, belief in zip(questions, held, strict=True) if belief >= LEAST]
+    beliefs = believed(reader, questions, chosen.base)
+    kept = [question for question, belief in zip(questions, beliefs, strict=True) if belief >= LEAST]
     made = list(examples(random.Random(f"{chosen.seed} {part}"), pool, kept))
     write(made, chosen.out)
     print(f"{len(kept)} that the reader answers so; {len(made)} examples in {chosen.out}")
     for question in kept[:12]:
         print(f"  {question.text} | {question.answers[0]}")
     print(f"{time.perf_counter() - began:.0f} s in all")
+
+
+def invented(
+    model: Any, tokenizer: Any, places: Sequence[tuple[Passage, str]], evaluation: Evaluation
+) -> list[Question]:
+    """Sound questions on sentences, each given with its passage; none that an evaluation set asks."""
+    room = 400_000 if model.device.type == "cuda" else 8_000
+    prompts = [prompt(passage.text, sentence) for passage, sentence in places]
+    replies = written(model, tokenizer, prompts, 40, temperature=0.8, batch_tokens=room)
+    made = [made_up(reply, passage, sentence) for reply, (passage, sentence) in zip(replies, places, strict=True)]
+    return [question for question in made if question is not None and not evaluation.asks(question.text)]
 
 
 def pool_of(file: Path) -> Pool:
@@ -119,7 +119,7 @@ def merged(base: Path, adapter: Path, device: str) -> Any:
 
 
 @torch.no_grad()
-def believed(model: Any, questions: Sequence[Question], base: Path, device: str) -> list[float]:
+def believed(model: Any, questions: Sequence[Question], base: Path) -> list[float]:
     """The probability that the model gives each question's answer, word for word, on the question's passage."""
     made = [
         example("short", "", "direct", question.answers[0], question=question.text, document=question.passages[0].text)
@@ -132,7 +132,7 @@ def believed(model: Any, questions: Sequence[Question], base: Path, device: str)
     found = [0.0] * len(questions)
     with packs(model, _LONGEST):
         for _, batch in takewhile(lambda one: one[0] < 1.0, batches(rows, _ROW, 0)) if rows else ():
-            loss = losses(model, packed(batch, _ROW, _LONGEST).to(device))
+            loss = losses(model, packed(batch, _ROW, _LONGEST).to(model.device.type))
             for row, part in zip(batch, loss.split([len(row.ids) - row.asked for row in batch]), strict=True):
                 found[int(row.task)] = math.exp(-float(part.sum()))
     return found
