@@ -98,7 +98,7 @@ def _smollm2_reader() -> CatalogEntry:
         default=DEFAULT_READER == "smollm2-135m-reader",
         base="smollm2-135m-instruct",
         adapter=Path(__file__).with_name("adapters") / "smollm2-reader",
-        heads=((23, 2), (18, 6), (23, 7), (21, 8), (17, 4), (21, 5), (17, 3), (22, 7)),
+        heads=((23, 2), (23, 7), (18, 6), (21, 8), (21, 5), (23, 8), (22, 7), (23, 1)),
     )
 
 
