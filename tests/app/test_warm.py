@@ -1,8 +1,7 @@
 """Reading ahead with a model of random weights: kept, found, counted, and gone with its document."""
 
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tiny import write_model
 
 from longleaf import Library
 from longleaf.agents.reader import Wording
@@ -13,31 +12,7 @@ BOOK = "The capital of Freedonia is Zubrow. It lies on the river Lutz.\n\n" + "W
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """Folder of a two-layer model with a window of 4,096 bytes or so."""
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    torch.set_num_threads(1)
-    torch.manual_seed(3)
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    raw = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[]))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        initializer_range=0.6,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    folder = tmp_path_factory.mktemp("tiny") / "tiny-llama"
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return write_model(tmp_path_factory.mktemp("tiny") / "tiny-llama", window=4096, seed=3)
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """Training, on a tiny model: what is learned from, what comes out, and going on after a cut."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from tiny import write_model
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "training"))
@@ -23,29 +23,7 @@ from longleaf.engine.prompt import PromptForm  # noqa: E402
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """The tiny Llama of the engine's tests."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    spec = importlib.util.spec_from_file_location("engine_conftest", ROOT / "tests" / "engine" / "conftest.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    tokenizer = module.build_tokenizer()
-    torch.manual_seed(3)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    folder = tmp_path_factory.mktemp("base") / "tiny"
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return write_model(tmp_path_factory.mktemp("base") / "tiny", window=512, spread=0.02, seed=3)
 
 
 @pytest.fixture(scope="module")
