@@ -96,7 +96,16 @@ def retry_on(failure: Failed) -> bool:
 
 def skip(work: Work, node: str, chunk_ids: tuple[str, ...], why: str) -> None:
     """Record that chunks were left out on purpose, so that coverage tells of it."""
-    work.deps.runs.step(StepRecord(work.run_id, 0, node, chunk_ids, 1, 0, 0, 0, 0.0, "skipped", why, datetime.now(UTC)))
+    _note(work, node, chunk_ids, "skipped", why)
+
+
+def skim(work: Work, node: str, chunk_ids: tuple[str, ...], why: str) -> None:
+    """Record that code took sentences from chunks that no model may have read, so that coverage tells of it."""
+    _note(work, node, chunk_ids, "skimmed", why)
+
+
+def _note(work: Work, node: str, chunk_ids: tuple[str, ...], status: str, why: str) -> None:
+    work.deps.runs.step(StepRecord(work.run_id, 0, node, chunk_ids, 1, 0, 0, 0, 0.0, status, why, datetime.now(UTC)))
 
 
 @contextmanager

@@ -19,7 +19,8 @@ def covered(
     """Spans that were read, left out or skimmed, in reading order; neighbours of one kind are joined.
 
     A chunk is read where a call that ended well held it, and skipped where a step says so or every call that held it
-    failed. `gap` is why the rest was not read, for readers that set out to read everything; None leaves it unnamed.
+    failed; where code went back to one of these it is skimmed. `gap` is why the rest was not read, for readers that
+    set out to read everything; None leaves it unnamed.
     """
     outcome = _outcomes(steps)
     seen = set(skimmed)
@@ -49,7 +50,7 @@ def _part(
     if status == "done":
         return Read(document_id, span.start, span.end, "read")
     if status:
-        return Read(document_id, span.start, span.end, "skipped", why)
+        return Read(document_id, span.start, span.end, "skimmed" if status == "skimmed" else "skipped", why)
     if (document_id, span) in skimmed:
         return Read(document_id, span.start, span.end, "skimmed")
     return Read(document_id, span.start, span.end, "skipped", gap) if gap else None

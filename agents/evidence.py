@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from longleaf.agents.link import Strand, strand
 from longleaf.agents.reader import Quote, Work
 from longleaf.agents.state import EvidenceState, PassageState
-from longleaf.memory.records import SourceSpan
+from longleaf.memory.records import MemoryLine, SourceSpan
 from longleaf.retrieval.quote import Checked, Source, check
 from longleaf.retrieval.search import Hits, Sentence, at_ends
 from longleaf.retrieval.sentence import sentences, trimmed
@@ -16,6 +17,9 @@ from longleaf.retrieval.text import Span, Text
 ENOUGH = 0.38
 """Least confidence of the best sentence for an answer to be looked for at all. docs/benchmarks.md has the curve: on
 xquad it turns away 3% of questions the library answers and nine in ten of those it does not."""
+
+WORTH = ENOUGH - 0.1
+"""Least confidence of a sentence that code proposes: some way below what may be an answer, for what leads to one."""
 
 MODEL_BONUS = 0.05
 """What the model's own choice of a sentence adds to its score (scores run from 0 to 1.5)."""
@@ -55,15 +59,47 @@ def weighed(work: Work, question: str, spans: Iterable[SourceSpan], limit: int) 
 
 
 def remembered(work: Work) -> list[EvidenceState]:
-    """Evidence from the newest version of a run's memory: the spans that hold its lines up."""
+    """Evidence from the newest version of a run's memory: the spans that hold its lines up.
+
+    Behind the best come those that a name ties to the line that leads.
+    """
     version = work.deps.versions.latest(work.run_id)
     lines = [line for line in version.lines if not line.out] if version else []
     spans = dict.fromkeys(span for line in lines for span in line.spans)
     written = {(span.document_id, span.start) for line in lines if line.by == "model" for span in line.spans}
-    found = weighed(work, work.ask.question, spans, work.ask.budget.quotes)
+    found = weighed(work, work.ask.question, spans, len(spans))
     for item in found:
         item["by"] = "model" if (item["document_id"], item["start"]) in written else "search"
-    return found
+    sound = [line for line in lines if line.spans]
+    together = gathered(work, sound, found)
+    if together:
+        tied = {span for place in together.foremost for span in sound[place].spans}
+        for item in found:
+            if any(_within(item, span) for span in tied):
+                item["linked"] = True
+        found = [*found[:1], *sorted(found[1:], key=lambda item: not item.get("linked", False))]
+    return found[: work.ask.budget.quotes]
+
+
+def gathered(work: Work, lines: Sequence[MemoryLine], found: Sequence[EvidenceState] = ()) -> Strand | None:
+    """What of a memory's sound lines belongs together. `found` are their sentences as evidence, where they are known.
+
+    None of a memory that is not in reading order.
+    """
+    if work.ask.options.overwrite != "guarded":
+        return None
+    spans = dict.fromkeys(span for line in lines for span in line.spans)
+    items = found or weighed(work, work.ask.question, spans, len(spans))
+    strength = {
+        place: max((item["confidence"] for item in items if any(_within(item, span) for span in line.spans)), default=0)
+        for place, line in enumerate(lines)
+    }
+    speaking = {place: value for place, value in strength.items() if value >= WORTH}
+    return strand(lines, speaking, work.ask.question, work.deps.shelf)
+
+
+def _within(item: EvidenceState, span: SourceSpan) -> bool:
+    return item["document_id"] == span.document_id and span.start <= item["start"] < span.end
 
 
 def checked(reply: str, passage: PassageState, others: Sequence[PassageState], shelf: Shelf) -> Checked:

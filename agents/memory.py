@@ -191,6 +191,6 @@ def _answer(state: MemoryState, work: Work) -> ReadState:
         "answer",
         _STYLE.writing["answer"],
         lambda _, piece: emit(Wording(piece)),
-        quotes=recollection(version, deps.shelf),
+        quotes=recollection(work, version),
     )
     return {"found": True, "evidence": evidence, "wording": wording, "notes": notes}

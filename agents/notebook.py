@@ -8,19 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from longleaf.agents.call import call
+from longleaf.agents.call import call, skim
 from longleaf.agents.overwrite import Reply, overwritten
 from longleaf.agents.part import Part, fits
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Deps, Emit, Estimate, MemoryChanged, Reading, Task, Work
 from longleaf.agents.state import ReadState
 from longleaf.engine.contract import Request, Sampling
-from longleaf.memory.records import MemoryVersionRecord
+from longleaf.memory.records import MemoryVersionRecord, SourceSpan
 
 _FRAME_TOKENS = 64
 """Room for what a chat template adds around a prompt."""
 
 _NOTHING = "(nothing yet)"
+
+_WENT_BACK = "a name in it came up later, so code looked at it again"
 
 _LEAST_REPLY = 64
 """Tokens. A small model that has said what it can goes on saying it, at a tenth of a second a token on a CPU."""
@@ -30,7 +32,8 @@ class NotebookState(ReadState, total=False):
     """`ordinal` is the next part, `version` the newest version of the memory (0 before the first).
 
     `rejected`, `altered` and `left_out` count lines of the model's that no source holds, that no longer say what
-    their source says, and that were over the budget or cut off.
+    their source says, and that were over the budget or cut off. `went_back` counts sentences before a part that were
+    taken up when a name in them mattered.
     """
 
     fingerprint: str
@@ -39,6 +42,7 @@ class NotebookState(ReadState, total=False):
     rejected: int
     altered: int
     left_out: int
+    went_back: int
     ended: str
 
 
@@ -70,6 +74,7 @@ def opened(fingerprint: str) -> NotebookState:
         "rejected": 0,
         "altered": 0,
         "left_out": 0,
+        "went_back": 0,
     }
 
 
@@ -110,13 +115,31 @@ def turn(state: NotebookState, work: Work, style: Style, made: Sequence[Part], e
     deps.versions.put(version)
     emit(MemoryChanged(version.sequence, part.ordinal + 1, len(made), version.added, version.dropped, version.tokens))
     new = [line for line in version.lines if before is None or line not in before.lines]
+    back = [span for line in new if line.by == "search" and not line.out for span in line.spans if not _in(span, part)]
+    if back and ask.options.gate:  # else every part before was read
+        skim(work, style.node, _chunks(back, deps), _WENT_BACK)
     return {
         "ordinal": part.ordinal + 1,
         "version": version.sequence,
         "rejected": state["rejected"] + sum(line.mark == "unsupported" and not line.text.endswith("?") for line in new),
         "altered": state["altered"] + sum(line.mark == "lost" for line in new),
         "left_out": state["left_out"] + sum(bool(line.out) and line.mark == "supported" for line in new),
+        "went_back": state["went_back"] + len(back),
     }
+
+
+def _in(span: SourceSpan, part: Part) -> bool:
+    return span.document_id == part.document_id and part.span.start <= span.start < part.span.end
+
+
+def _chunks(spans: Sequence[SourceSpan], deps: Deps) -> tuple[str, ...]:
+    """The chunks that hold these spans."""
+    return tuple(
+        chunk.id
+        for document in dict.fromkeys(span.document_id for span in spans)
+        for chunk in deps.documents.chunks(document)
+        if any(span.document_id == document and chunk.start <= span.start < chunk.end for span in spans)
+    )
 
 
 def offsets(made: Sequence[Part]) -> dict[str, int]:
@@ -143,6 +166,10 @@ def notes(state: NotebookState, version: MemoryVersionRecord | None) -> list[str
     ):
         if count:
             told.append(f"of the lines that the model wrote: {count} {what}")
+    if state["went_back"]:
+        told.append(
+            f"{state['went_back']} sentences were taken up from earlier text, for names that came up after them"
+        )
     return told
 
 

@@ -14,18 +14,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from longleaf.agents.evidence import ENOUGH, MODEL_BONUS, confidence
+from longleaf.agents.evidence import MODEL_BONUS, WORTH, confidence
 from longleaf.agents.lines import Unit, folded, split, support, units, words
+from longleaf.agents.link import beside, brought_up, earlier, holds_name, naming
 from longleaf.agents.part import Part
-from longleaf.agents.proposal import central, relevant
+from longleaf.agents.proposal import central, last_telling, relevant
 from longleaf.agents.reader import Work
 from longleaf.memory.records import MemoryLine, MemoryVersionRecord, SourceSpan
 from longleaf.retrieval.text import Span
 
 _PROPOSED = 3
-WORTH = ENOUGH - 0.1
-"""Least confidence of a sentence that code proposes: some way below what may be an answer, for what leads to one."""
-
 _LIKE = 0.6
 """Share of words that makes a line the altered form of another."""
 
@@ -73,7 +71,7 @@ def overwritten(
         wanted, left = [*written, *asked], list[MemoryLine]()
     else:
         wanted, left = _guarded(work, part, held, written, new, offsets, asked)
-    kept, over = _filled(work, [line for line in wanted if not line.out])
+    kept, over = _filled(work, [line for line in wanted if not line.out], work.ask.budget.memory_tokens)
     over = [line for line in over if line in written or line in asked]  # the rest was in the memory, or never was
     kept = _in_order(kept, offsets) if work.ask.options.overwrite == "guarded" else kept
     text = "\n".join(line.text for line in kept)
@@ -146,7 +144,7 @@ def _guarded(
     if work.ask.options.task == "summary":
         ranked = _spread([*sound, *kept, *proposed], offsets)
     else:
-        ranked, aside = _ranked(work, [*sound, *kept], proposed)
+        ranked, aside = _ranked(work, part, [*sound, *kept], proposed, new, offsets)
     # Shown again, what the model invented would be copied into every memory to come.
     loose = [
         replace(line, out=_ALTERED if line.mark == "lost" else _NOWHERE)
@@ -168,23 +166,84 @@ def _proposed(work: Work, part: Part, new: Sequence[Unit], sound: Sequence[Memor
 
 
 def _ranked(
-    work: Work, lines: Sequence[MemoryLine], proposed: Sequence[MemoryLine]
+    work: Work,
+    part: Part,
+    lines: Sequence[MemoryLine],
+    proposed: Sequence[MemoryLine],
+    new: Sequence[Unit],
+    offsets: Mapping[str, int],
 ) -> tuple[list[MemoryLine], list[MemoryLine]]:
-    """Lines by how much they speak to the question, and those that say too little of it.
+    """Lines by how much they speak to the question, and those of the model's that say too little of it.
 
-    Half of what code asks of a sentence is asked of one that the model chose: it may be a step to the answer. Nothing
-    is asked of it where the model chooses nothing in parts that do not help. Of those proposed only the best are taken.
+    Of those proposed only the best are taken. Half of the budget is for lines that speak to the question; then come
+    those that a name ties to them (`link.py`), and the rest. Half of what code asks of a sentence is asked of one that
+    the model chose: it may be a step to the answer. Nothing is asked of it where the model chooses nothing in parts
+    that do not help.
     """
     strength = strengths(work, [span for line in [*lines, *proposed] for span in line.spans])
 
     def score(line: MemoryLine) -> float:
         return max(strength.get(span, 0.0) for span in line.spans) + (MODEL_BONUS if line.by == "model" else 0.0)
 
-    best = sorted((line for line in proposed if score(line) >= WORTH), key=lambda line: -score(line))[:_PROPOSED]
+    able = [line for line in proposed if score(line) >= WORTH]
+    best = sorted(able, key=lambda line: -score(line))[:_PROPOSED]
+    best += [line for line in _last_telling(work, able, [score(line) for line in able]) if line not in best]
+    roots = sorted((line for line in [*lines, *best] if score(line) >= WORTH), key=lambda line: -score(line))
     trusted = abstains(work)
-    telling = [line for line in lines if score(line) >= WORTH / 2 or (trusted and line.by == "model")]
-    aside = [replace(line, out=_BESIDE) for line in lines if line not in telling]
-    return sorted([*telling, *best], key=lambda line: -score(line)), aside
+    others = [line for line in lines if line not in roots]
+    able = [line for line in others if line.by == "model" and (trusted or score(line) >= WORTH / 2)]
+    # What is said again word for word takes the later place: the lines are shown in reading order.
+    again = {folded(unit.text): unit.source for unit in new}
+    places = {line: again.get(folded(line.text)) for line in roots}
+    valued = {replace(line, spans=(place,)) if place else line: score(line) for line, place in places.items()}
+    ordered = _in_order(list(valued), offsets)
+    first = _last_telling(work, ordered, [valued[line] for line in ordered])
+    roots = [*first, *(line for line in valued if line not in first)]
+    tied = _tied(work, part, roots, others, new, offsets)
+    rest = sorted((line for line in able if line not in tied), key=lambda line: -score(line))
+    left = [line for line in others if line.by == "model" and line not in tied and line not in able]
+    budget = work.ask.budget.memory_tokens
+    leading, behind = _filled(work, roots, budget // 2)
+    foremost, further = _filled(work, tied, budget // 4)
+    return [*leading, *foremost, *behind, *further, *rest], [replace(line, out=_BESIDE) for line in left]
+
+
+def _last_telling(work: Work, lines: Sequence[MemoryLine], strength: Sequence[float]) -> list[MemoryLine]:
+    """Of the lines that hold most of the question's words the last one, for it may undo the others."""
+    at = last_telling(work.ask.question, [line.text for line in lines], strength)
+    return [] if at is None else [lines[at]]
+
+
+def _tied(
+    work: Work,
+    part: Part,
+    roots: Sequence[MemoryLine],
+    others: Sequence[MemoryLine],
+    new: Sequence[Unit],
+    offsets: Mapping[str, int],
+) -> list[MemoryLine]:
+    """What a name ties to `roots`: others, sentences of the part, and where a root is new, sentences before the part.
+
+    One that says the same as another in another place is a fact of its own, unless it speaks to the question itself.
+    """
+    question, shelf = work.ask.question, work.deps.shelf
+    wanted = brought_up(question, roots, shelf)
+    if not wanted:
+        return []
+    units_ = naming(new, wanted)
+    own = {unit.source for unit in new}
+    for root in roots:
+        if own.issuperset(root.spans):
+            for name in wanted:
+                if holds_name(root.text, name):
+                    units_ += earlier(name, part, offsets, work.deps.search, shelf)
+    held = [*roots, *others]
+    covered = {span for line in held for span in line.spans}
+    said = {folded(root.text) for root in roots}
+    fresh = {unit.source: unit for unit in units_ if unit.source not in covered and folded(unit.text) not in said}
+    proposed = [MemoryLine(unit.text, (unit.source,), "supported", "search") for unit in fresh.values()]
+    ordered = _in_order([*held, *proposed], offsets)
+    return [ordered[at] for at in beside(ordered, [ordered.index(root) for root in roots], wanted, question)]
 
 
 def abstains(work: Work) -> bool:
@@ -229,9 +288,9 @@ def _in_order(lines: Sequence[MemoryLine], offsets: Mapping[str, int]) -> list[M
     return [*sound, *(line for line in lines if not line.spans)]
 
 
-def _filled(work: Work, lines: Sequence[MemoryLine]) -> tuple[list[MemoryLine], list[MemoryLine]]:
-    """As many whole lines, from the first on, as the budget holds, and those it does not."""
-    count, budget = work.deps.engine.count, work.ask.budget.memory_tokens
+def _filled(work: Work, lines: Sequence[MemoryLine], budget: int) -> tuple[list[MemoryLine], list[MemoryLine]]:
+    """As many whole lines, from the first on, as a budget of tokens holds, and those it does not."""
+    count = work.deps.engine.count
     kept: list[MemoryLine] = []
     over: list[MemoryLine] = []
     used = 0

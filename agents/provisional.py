@@ -37,7 +37,7 @@ def so_far(work: Work, request_id: str) -> Answer:
         wording = worded(work, "provisional", request_id, "memory_summary", notes=lines)
         state = summarised(work, wording, version, [])
     elif version is not None and work.ask.options.task == "answer" and (evidence := telling(work, remembered(work))):
-        quotes = recollection(version, work.deps.shelf)
+        quotes = recollection(work, version)
         wording = worded(work, "provisional", request_id, "reason", quotes=quotes)
         state = {"found": True, "evidence": evidence, "wording": wording, "notes": []}
     return answer_of(work, dict(state), partial=True)

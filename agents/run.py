@@ -346,7 +346,7 @@ def _unread(document: DocumentRecord) -> list[str]:
 def _usage(steps: Sequence[StepRecord]) -> Usage:
     total = Usage()
     for step in steps:
-        if step.status != "skipped":
+        if step.status not in ("skipped", "skimmed"):
             total += Usage(1, step.prompt_tokens, step.generated_tokens, step.cached_tokens, step.seconds)
     return total
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from longleaf.agents.reader import Chooser
 from longleaf.retrieval.quote import QuoteStatus
@@ -18,7 +18,10 @@ class PassageState(TypedDict):
 
 
 class EvidenceState(TypedDict):
-    """A span that may become a quote, and how strongly it speaks to the question."""
+    """A span that may become a quote, and how strongly it speaks to the question.
+
+    `linked`: a name ties it to one that does, so that it counts however little of the question it says.
+    """
 
     document_id: str
     start: int
@@ -27,6 +30,7 @@ class EvidenceState(TypedDict):
     by: Chooser
     score: float
     confidence: float
+    linked: NotRequired[bool]
 
 
 class LookedState(TypedDict):

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from longleaf.agents import digest, parley, reason
 from longleaf.agents.call import call_each
-from longleaf.agents.evidence import ENOUGH, quote, reading
+from longleaf.agents.evidence import ENOUGH, WORTH, quote, reading
 from longleaf.agents.finding import NOTED, Finding, best, copied, evidence, judged, packed, spread, unpacked
 from longleaf.agents.lines import units
 from longleaf.agents.notebook import answer_tokens
-from longleaf.agents.overwrite import WORTH
 from longleaf.agents.parley import ConflictState, SideState
 from longleaf.agents.part import Part, fingerprint, fits, parts, same
 from longleaf.agents.prompt import load

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longleaf.agents.call import OnToken, call
-from longleaf.agents.evidence import enough, weighed
+from longleaf.agents.evidence import WORTH, enough, gathered, weighed
 from longleaf.agents.lines import folded, split, support, units, words
+from longleaf.agents.names import named
 from longleaf.agents.notebook import answer_tokens
-from longleaf.agents.overwrite import WORTH, abstains
+from longleaf.agents.overwrite import abstains
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Work
 from longleaf.agents.reason import asked
@@ -44,23 +45,42 @@ def telling(work: Work, evidence: Sequence[EvidenceState]) -> list[EvidenceState
     """The evidence that an answer may rest on: none where none speaks to the question strongly enough.
 
     What the model chose stays beside it with half the strength: it may be the step to the answer. The choice of a
-    model that chooses nothing where nothing helps is evidence by itself.
+    model that chooses nothing where nothing helps is evidence by itself; so is what a name ties to the line that leads.
     """
     chosen = [item for item in evidence if item["by"] == "model"]
     if abstains(work) and chosen:
-        return [item for item in evidence if item["by"] == "model" or item["confidence"] >= WORTH]
+        return [item for item in evidence if item["by"] == "model" or _holds(item, WORTH)]
     if not enough(evidence, len(evidence)):
         return []
-    return [item for item in evidence if item["confidence"] >= (WORTH / 2 if item["by"] == "model" else WORTH)]
+    return [item for item in evidence if _holds(item, WORTH / 2 if item["by"] == "model" else WORTH)]
 
 
-def recollection(version: MemoryVersionRecord, shelf: Shelf) -> str:
-    """What a memory holds: the sentences behind its lines, in the order of its lines, each once.
+def _holds(item: EvidenceState, least: float) -> bool:
+    return item["confidence"] >= least or item.get("linked", False)
 
-    Nothing but what the memory kept: unlike `evidence.reading`, without the sentences around.
+
+def recollection(work: Work, version: MemoryVersionRecord) -> str:
+    """What a memory holds: the sentences behind its lines, in the order of its lines, each place once.
+
+    The line that leads comes once more at the end, with those that a name ties to it; where there are any, lines that
+    speak of other names alone are left out. A small model cannot tell which of twenty facts make one answer. Nothing
+    but what the memory kept: unlike `evidence.reading`, without the sentences around.
     """
-    spans = dict.fromkeys(span for line in sound(version) for span in line.spans)
-    return "\n".join(dict.fromkeys(unit.text for unit in units(spans, shelf)))
+    lines, shelf = sound(version), work.deps.shelf
+    together = gathered(work, lines)
+    if together is None:
+        return _sentences(lines, shelf)
+    told = list(lines)
+    if len(together.foremost) > 1:
+        told = [line for place, line in enumerate(lines) if place in together.kept or not named(line.text)]
+    whole = _sentences(told, shelf)
+    last = _sentences([lines[place] for place in together.foremost], shelf)
+    return whole if whole == last else f"{whole}\n\n{last}"
+
+
+def _sentences(lines: Sequence[MemoryLine], shelf: Shelf) -> str:
+    spans = dict.fromkeys(span for line in lines for span in line.spans)
+    return "\n".join(unit.text for unit in units(spans, shelf))
 
 
 def sound(version: MemoryVersionRecord | None) -> list[MemoryLine]:

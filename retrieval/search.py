@@ -149,6 +149,12 @@ class Search:
         similarities = self._vectors.vectors(chunk_ids) @ self._embedder.embed([question])[0]
         return dict(zip(chunk_ids, map(float, similarities), strict=True))
 
+    def mentioning(self, name: str, document_ids: Sequence[str], limit: int) -> tuple[Passage, ...]:
+        """Passages that hold a name, those that speak most of it first: by the index of words alone."""
+        found = self._words.search([name], document_ids, limit)
+        spans = self._shelf.spans([key for key, _ in found])
+        return tuple(Passage(key, *spans[key], score) for key, score in found if key in spans)
+
     def _units(self, question: str, asked: Vectors, chunks: Sequence[tuple[str, str, Span]]) -> list[Sentence]:
         """Sentences of the candidates, scored against the question by words and by meaning."""
         places: list[tuple[str, str, Span]] = []

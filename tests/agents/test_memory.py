@@ -541,3 +541,132 @@ def test_a_memory_keeps_its_budget_and_every_span_was_read_and_holds_its_line(
     for quote in answer.quotes:
         assert text.characters[quote.start : quote.end] == quote.text
     assert answer.found == bool(answer.quotes)
+
+
+TOOK = "Griselda took the golden sceptre from its chest."
+WENT = "Griselda rode to the harbour of Lutz."
+BEFORE = "Griselda lived in a mill by the marsh."
+SCEPTRE = "Where is the golden sceptre?"
+
+
+def spread(*facts, between=12):
+    """A text with so many farms before, between and after the facts: further than a part reaches."""
+    pieces = [" ".join(FARMS[between * n : between * (n + 1)]) for n in range(len(facts) + 1)]
+    return " ".join(piece for pair in zip(pieces, [*facts, ""], strict=True) for piece in pair).strip()
+
+
+def last_request(engine):
+    return engine.requests[-1].messages[-1].content
+
+
+def test_a_fact_is_kept_for_a_name_that_an_earlier_one_brought_up(desk):
+    """It shares no word with the question, and the model writes nothing."""
+    desk.add(spread(TOOK, WENT))
+    engine = model(says="in Lutz")
+    answer = desk.with_engine(engine).ask(ask(SCEPTRE))
+
+    kept = versions(desk, answer)
+    assert TOOK in kept[-1].text
+    assert WENT in kept[-1].text
+    assert [version.sequence for version in kept if WENT in version.added] > [
+        version.sequence for version in kept if TOOK in version.added
+    ]
+    (line,) = [line for line in in_memory(kept[-1]) if line.text == WENT]
+    assert (line.mark, line.by) == ("supported", "search")
+    assert [spread(TOOK, WENT)[span.start : span.end] for span in line.spans] == [WENT]
+    assert WENT in last_request(engine)
+    assert [quote.text for quote in answer.quotes] == [TOOK, WENT]
+
+
+def test_a_name_that_comes_up_late_brings_back_what_was_read_before(desk):
+    desk.add(spread(BEFORE, TOOK))
+    answer = desk.with_engine(model()).ask(ask(SCEPTRE))
+
+    kept = versions(desk, answer)
+    assert BEFORE not in "".join(version.text for version in kept if TOOK not in version.text)
+    assert kept[-1].text.index(BEFORE) < kept[-1].text.index(TOOK)
+    assert any("1 sentences were taken up from earlier text" in note for note in answer.coverage.notes)
+    assert answer.coverage.read == answer.coverage.total
+
+
+def test_a_name_in_another_document_before_is_found_by_the_index(desk):
+    desk.add(spread(BEFORE, "Nobody came to the mill."), "first.txt")
+    desk.add(spread(TOOK), "second.txt")
+    answer = desk.with_engine(model()).ask(ask(SCEPTRE))
+    assert BEFORE in versions(desk, answer)[-1].text
+
+
+def test_of_many_mentions_of_a_name_the_last_ones_stay(desk):
+    rides = [f"Griselda rode on to the village number {n}." for n in range(30)]
+    desk.add(spread(TOOK, *rides, between=1))
+    answer = desk.with_engine(model()).ask(ask(SCEPTRE))
+
+    kept = versions(desk, answer)
+    assert rides[-1] in kept[-1].text
+    assert TOOK in kept[-1].text
+    assert sum(ride in kept[-1].text for ride in rides) <= 3
+    assert all(version.tokens <= BUDGET.memory_tokens for version in kept)
+
+
+def test_what_is_said_again_word_for_word_counts_where_it_was_said_last(desk):
+    text = spread(TOOK, "Rupert took the golden sceptre from its chest.", TOOK)
+    desk.add(text)
+    answer = desk.with_engine(model()).ask(ask(SCEPTRE))
+
+    last = versions(desk, answer)[-1]
+    assert last.text.splitlines()[-1] == TOOK
+    (line,) = [line for line in in_memory(last) if line.text == TOOK]
+    assert [span.start for span in line.spans] == [text.rindex(TOOK)]
+
+
+def test_names_never_crowd_out_what_speaks_to_the_question(desk):
+    rides = [f"Griselda rode on to the village of Number {n}, which has a church and a long street." for n in range(30)]
+    desk.add(spread(TOOK, *rides, between=1))
+    answer = desk.with_engine(model()).ask(ask(SCEPTRE, budget=replace(BUDGET, memory_tokens=24)))
+    assert TOOK in versions(desk, answer)[-1].text
+
+
+def test_the_last_wording_leaves_out_who_has_nothing_to_do_with_it_and_ends_with_what_belongs_together(desk):
+    other = "Rupert rode to the castle of Trentin."
+    desk.add(spread(TOOK, other, WENT))
+    engine = Trusted(lambda request: other if other in part_of(request) else "")
+    answer = desk.with_engine(engine).ask(ask(SCEPTRE))
+
+    assert other in versions(desk, answer)[-1].text
+    assert other not in last_request(engine)
+    assert last_request(engine).partition("</text>")[0].endswith(f"{TOOK}\n{WENT}\n")
+
+
+class Trusted(ScriptedEngine):
+    """One that was trained to quote nothing where nothing helps, so that what it does quote stays."""
+
+    @property
+    def card(self) -> ModelCard:
+        return replace(super().card, capabilities=super().card.capabilities | {"abstains"})
+
+
+def test_what_the_gate_skipped_and_a_name_brought_back_is_skimmed(desk):
+    country = COUNTRY.partition("\n\n")[0]
+    barns = "".join(f"Barn {n} was red, with doors. " for n in range(200))
+    text = f"{barns}Zubrow stood upon a hill. {barns}\n\n{country} {SENTENCE}"
+    desk.add(text)
+    answer = desk.with_engine(model()).ask(ask(gate=True))
+
+    assert "Zubrow stood upon a hill." in versions(desk, answer)[-1].text
+    (skimmed,) = [part for part in answer.coverage.parts if part.how == "skimmed"]
+    assert "Zubrow stood upon a hill." in text[skimmed.start : skimmed.end]
+    assert "came up later" in skimmed.why
+    assert any(part.how == "skipped" for part in answer.coverage.parts)
+
+
+def test_a_resumed_run_ties_the_same_lines(desk):
+    desk.add(spread(BEFORE, TOOK, WENT))
+    expected = essence(desk, desk.with_engine(model()).ask(ask(SCEPTRE)))
+    for stop in range(1, 8):
+        events = desk.with_engine(model()).stream(ask(SCEPTRE))
+        for event in events:
+            if isinstance(event, MemoryChanged) and event.version == stop:
+                break
+        events.close()
+        record = desk.deps.runs.list()[0]
+        assert essence(desk, desk.with_engine(model()).resume(record.id)) == expected
