@@ -124,7 +124,7 @@ def turn(state: NotebookState, work: Work, style: Style, made: Sequence[Part], e
         "rejected": state["rejected"] + sum(line.mark == "unsupported" and not line.text.endswith("?") for line in new),
         "altered": state["altered"] + sum(line.mark == "lost" for line in new),
         "left_out": state["left_out"] + sum(bool(line.out) and line.mark == "supported" for line in new),
-        "went_back": state["went_back"] + len(back),
+        "went_back": state.get("went_back", 0) + len(back),
     }
 
 
@@ -166,10 +166,8 @@ def notes(state: NotebookState, version: MemoryVersionRecord | None) -> list[str
     ):
         if count:
             told.append(f"of the lines that the model wrote: {count} {what}")
-    if state["went_back"]:
-        told.append(
-            f"{state['went_back']} sentences were taken up from earlier text, for names that came up after them"
-        )
+    if went_back := state.get("went_back", 0):  # a run that an earlier release began does not count them
+        told.append(f"{went_back} sentences were taken up from earlier text, for names that came up after them")
     return told
 
 
