@@ -10,7 +10,7 @@ from longleaf.engine.attention.policies.dense import Dense
 from longleaf.engine.attention.policies.infllm import InfLLM
 from longleaf.engine.attention.policies.page_mass import page_mass
 from longleaf.engine.attention.policies.quest import quest
-from longleaf.engine.attention.positions.clipped import Clipped
+from longleaf.engine.attention.positions.packed import Packed
 from longleaf.engine.attention.runner import summary_of
 from longleaf.engine.attention.selection import Budget
 from longleaf.engine.pages.fingerprint import Fingerprint
@@ -52,7 +52,7 @@ def plan_named(name: str, window: int, *, budget: int = 512) -> ReadingPlan:
     """A plan for a model that holds `window` tokens; replies read `budget` tokens a step, where they choose.
 
     `dense`: everything. `quest`, `page_mass`: the document is read exactly, replies choose pages. `infllm`: any length;
-    a window, and pages that are fetched from all before it, at positions that are clipped. Raises `ValueError` for
+    a window, and pages that are fetched from all before it, one behind another. Raises `ValueError` for
     another name.
     """
     if name not in _PLANS:
@@ -61,9 +61,9 @@ def plan_named(name: str, window: int, *, budget: int = 512) -> ReadingPlan:
 
 
 def _infllm(window: int, budget: int) -> ReadingPlan:
-    local = window // 2
-    policy = InfLLM(Budget(local + window // 4 + 128, sinks=128, recent=local))
-    return ReadingPlan("infllm", policy, policy, Clipped(local))
+    near, fetched = window // 4, window // 8
+    policy = InfLLM(Budget(128 + near + fetched, sinks=128, recent=near))
+    return ReadingPlan("infllm", policy, policy, Packed(fetched))
 
 
 _PLANS: dict[str, Callable[[int, int], ReadingPlan]] = {

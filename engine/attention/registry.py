@@ -22,7 +22,7 @@ from longleaf.engine.attention.policies import (
     two_level,
     vertical_slash,
 )
-from longleaf.engine.attention.positions import clipped, dimensions, dual_chunk, self_extend, true
+from longleaf.engine.attention.positions import clipped, dimensions, dual_chunk, packed, self_extend, true
 from longleaf.engine.attention.summary import gaussian, lowrank, mean, minmax, twolevel
 
 TECHNIQUES: tuple[Technique, ...] = (
@@ -50,6 +50,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     self_extend.TECHNIQUE,
     dual_chunk.TECHNIQUE,
     dimensions.TECHNIQUE,
+    packed.TECHNIQUE,
     snapkv.TECHNIQUE,
     keydiff.TECHNIQUE,
 )

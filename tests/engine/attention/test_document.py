@@ -16,7 +16,7 @@ from longleaf.engine.attention.policies.quest import quest
 from longleaf.engine.attention.policies.reused import Reused
 from longleaf.engine.attention.policies.squeezed import Squeezed
 from longleaf.engine.attention.policies.tokenselect import TokenSelect
-from longleaf.engine.attention.positions.clipped import Clipped
+from longleaf.engine.attention.positions.packed import Packed
 from longleaf.engine.attention.registry import TECHNIQUES, make
 from longleaf.engine.attention.runner import Runner, shape_of
 from longleaf.engine.attention.selection import Budget
@@ -32,7 +32,7 @@ PLANS = {
     "tokenselect": ReadingPlan("tokenselect", answering=TokenSelect(SMALL, alike=0.5)),
     "reused": ReadingPlan("reused", answering=Reused(quest(SMALL, dense_layers=0), 3)),
     "squeezed": ReadingPlan("squeezed", answering=Squeezed(SMALL, dense_layers=0)),
-    "infllm": ReadingPlan("infllm", *[InfLLM(Budget(96, 16, 32), block=32)] * 2, Clipped(64)),
+    "infllm": ReadingPlan("infllm", *[InfLLM(Budget(96, 16, 32), block=32)] * 2, Packed(32)),
 }
 
 
@@ -133,7 +133,7 @@ def test_a_document_that_is_read_on_is_the_longer_document():
     assert document.answer(question).tokens == whole.answer(question).tokens
 
 
-def test_a_document_beyond_the_window_is_read_where_distances_are_clipped():
+def test_a_document_beyond_the_window_is_read_a_few_pages_at_a_time():
     document, _ = opened(PLANS["infllm"], length=700, window=256)
     reply = document.answer(tiny.tokens(9, seed=4), max_tokens=5)
 
@@ -195,7 +195,9 @@ def test_a_reading_that_is_stopped_or_finds_no_room_leaves_nothing():
 
 
 def test_plans_have_names():
-    assert plan_named("infllm", 8192).positions.window == 4096
+    beyond = plan_named("infllm", 8192)
+    assert beyond.positions is not None
+    assert beyond.reading.budget.tokens + beyond.reading.block < 8192
     assert plan_named("quest", 8192, budget=256).answering.budget.tokens == 256
     with pytest.raises(ValueError, match="dense, quest"):
         plan_named("best", 8192)
