@@ -21,6 +21,7 @@ from longleaf.engine.attention.policies import (
     trianglemix,
     two_level,
     vertical_slash,
+    voted,
 )
 from longleaf.engine.attention.positions import clipped, dimensions, dual_chunk, packed, self_extend, true
 from longleaf.engine.attention.summary import gaussian, lowrank, mean, minmax, twolevel
@@ -42,6 +43,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     two_level.TECHNIQUE,
     tokenselect.TECHNIQUE,
     infllm.TECHNIQUE,
+    voted.TECHNIQUE,
     squeezed.TECHNIQUE,
     reused.TECHNIQUE,
     head_split.TECHNIQUE,

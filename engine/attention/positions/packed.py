@@ -1,4 +1,4 @@
-"""Pages that are read stand one behind another, as if nothing had been between them (ReAttention, Liu et al., ICLR 2025,
+"""Pages that are read stand one behind another, as if nothing had been between (ReAttention, Liu et al., ICLR 2025,
 arXiv:2407.15176)."""
 
 from __future__ import annotations
