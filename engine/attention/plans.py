@@ -72,7 +72,7 @@ def _infllm(window: int, heads: Sequence[Head]) -> ReadingPlan:
         answering = Voted(
             tuple(heads), Budget(128 + elected + last, sinks=128, recent=last), Budget(128 + look + last, 128, last)
         )
-    return ReadingPlan("infllm", reading, answering, Packed(fetched))
+    return ReadingPlan("infllm", reading, answering, Packed(window // 16))
 
 
 _PLANS: dict[str, Callable[[int], ReadingPlan]] = {

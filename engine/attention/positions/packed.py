@@ -18,7 +18,7 @@ class Packed:
     holds any choice that fits it. `compared` is the distance at which a query is compared with page summaries.
     """
 
-    compared: int = 1024
+    compared: int = 512
     name: str = "packed"
 
     @property

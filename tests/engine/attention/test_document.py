@@ -152,9 +152,9 @@ def test_a_document_beyond_the_window_is_read_a_few_pages_at_a_time():
 
 def test_pages_with_most_votes_are_read_by_question_and_reply():
     voted = Voted(((0, 0), (1, 1)), Budget(80, 16, 32))
-    votes = torch.zeros(2, 20)
-    votes[0, [0, 7]] = 0.5
-    votes[1, [3, 7, 12, 18]] = torch.tensor([0.4, 0.1, 0.2, 0.9])
+    votes = torch.full((2, 20), -9.0)
+    votes[0, [0, 3, 7]] = torch.tensor([-1.0, -4.0, -2.0])
+    votes[1, [3, 7, 12, 18]] = torch.tensor([-1.0, -2.0, -1.5, 0.0])
     states = {0: {"votes": {0: votes[0]}}, 1: {"votes": {1: votes[1]}}, 2: {}}
 
     chosen = voted.after(states, tokens=18 * 16 + 5, page=16)
@@ -176,7 +176,7 @@ def test_a_vote_that_elects_all_pages_changes_nothing():
 
 
 def test_what_was_elected_is_what_is_read():
-    document, runner = opened(PLANS["voted"], length=400)
+    document, _ = opened(PLANS["voted"], length=400)
     questions = [tiny.tokens(9, seed=4), tiny.tokens(40, seed=5)]
 
     replies = document.answers(questions, max_tokens=5)
