@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -285,7 +286,7 @@ class Document:
         """Write keys, values and summaries to files, for `open_document` to find. Raises as `AssetFolder.save` does."""
         bank, summaries = self._runner.bank, {}
         if bank is not None:
-            summaries[repr(bank.summary)] = bank.of(self._open(), self.length)
+            summaries[repr(bank.summary)] = partial(bank.of, self._open(), tokens=self.length)
         return kept.folder.save(self._runner.store, self._open(), self.tokens, kept.fingerprint, summaries)
 
     def close(self) -> None:
