@@ -10,13 +10,15 @@ end. The first two layers read everything in every policy but tokenselect and a_
 
 needles: made-up filler with one number to be found, and `--others` of the same kind beside it. Right: the reply holds
 the number. Shown: the page that holds it is among the three that the reply names as read most. xquad: an article's
-paragraphs as one document, in the prompt of the reader `kv`. Right: the reply holds the gold answer.
+paragraphs as one document, in the prompt of the reader `kv`, a few questions on each article. Right: the reply holds
+the gold answer.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from probes import xquad
 from report import ROOT, keep, machine, shared_data, table
 from score import exact, f1, holds
@@ -31,7 +34,7 @@ from score import exact, f1, holds
 from longleaf.agents.prompt import load
 from longleaf.engine.attention.bank import SummaryBank
 from longleaf.engine.attention.contract import Policy
-from longleaf.engine.attention.document import Document
+from longleaf.engine.attention.document import Document, greedy
 from longleaf.engine.attention.plans import ReadingPlan
 from longleaf.engine.attention.policies.a_shape import AShape
 from longleaf.engine.attention.policies.dense import Dense
@@ -68,6 +71,7 @@ POLICIES: dict[str, Callable[[Budget], Policy]] = {
 KEYS = ("harvest", "lantern", "copper", "orchard", "violet", "granite", "meadow", "pepper", "walnut", "saddle")
 PAGE = 16
 QUESTION_BUDGET = 512
+QUESTIONS = 5
 TARGET = 0.02
 """What the best policy may lose of dense attention's share of right answers."""
 
@@ -133,6 +137,7 @@ class Bench:
         sequence = store.new()
         exact_reader.prefill(sequence, document)
         banks: dict[str, SummaryBank] = {}
+        indexes: dict[str, dict[int, object]] = {}
         for question in questions:
             read = store.fork(sequence, len(document))
             exact_reader.prefill(read, question.ids[:-1])
@@ -148,8 +153,11 @@ class Bench:
                     runner.bank = banks[kind]
                     _describe_end(runner.bank, store, read, len(document))
                 whole = Document(runner, read, [*document, *question.ids[:-1]], plan, self._engine.card.window)
-                reply = whole.answer(question.ids[-1:], max_tokens=tokens, stop_tokens=self._ends)
-                row[name] = self._scored(reply, question, len(document))
+                whole._index = indexes.setdefault(policy.name, whole._index)  # the same for every budget
+                said = Said(self._engine._tokenizer, question, self._ends)
+                reply = whole.answer(question.ids[-1:], max_tokens=tokens, stop_tokens=self._ends, pick=said.pick)
+                row[name] = self._scored(said.text, reply, question, len(document))
+            indexes.clear()
             store.drop(read)
             yield row
 
@@ -159,8 +167,7 @@ class Bench:
             for number in budgets:
                 yield f"{name} {number}", POLICIES[name](Budget(number, 16, max(16, number // 8)))
 
-    def _scored(self, reply: Reply, question: Question, document: int) -> dict[str, float]:
-        said = self._engine._tokenizer.decode(reply.tokens)
+    def _scored(self, said: str, reply: Reply, question: Question, document: int) -> dict[str, float]:
         if question.place is None:
             return {
                 "right": holds(said, question.golds),
@@ -176,6 +183,30 @@ class Bench:
 
     def _ids(self, text: str) -> list[int]:
         return list(self._engine._tokenizer(text, add_special_tokens=False).input_ids)
+
+
+class Said:
+    """A greedy reply as it grows. One that must hold a number ends with it, or with the first wrong digit."""
+
+    def __init__(self, tokenizer: Any, question: Question, ends: Sequence[int]) -> None:
+        self._tokenizer, self._question, self._ends = tokenizer, question, ends
+        self._tokens: list[int] = []
+        self._over = False
+
+    @property
+    def text(self) -> str:
+        text: str = self._tokenizer.decode([token for token in self._tokens if token not in self._ends])
+        return text
+
+    def pick(self, logits: torch.Tensor) -> int:
+        if self._over:
+            return self._ends[0]
+        self._tokens.append(greedy(logits))
+        if self._question.place is not None:
+            digits = re.sub(r"\D", "", self.text)
+            gold = self._question.golds[0]
+            self._over = digits[: len(gold)] == gold or not gold.startswith(digits)
+        return self._tokens[-1]
 
 
 def _describe_end(bank: SummaryBank, store: PageStore, sequence: int, before: int) -> None:
@@ -206,8 +237,9 @@ def needles(bench: Bench, chosen: argparse.Namespace, names: Sequence[str], budg
 def questions(bench: Bench, chosen: argparse.Namespace, names: Sequence[str]) -> tuple[str, Any]:
     began, found = time.monotonic(), xquad(shared_data())
     of: dict[int, list[tuple[str, tuple[str, ...]]]] = {}
-    for question in found.questions[: chosen.questions]:
+    for question in found.questions:
         of.setdefault(question.article, []).append((question.text, question.golds))
+    of = {article: asked[:QUESTIONS] for article, asked in list(of.items())[: -(-chosen.questions // QUESTIONS)]}
     rows: list[Row] = []
     for article, asked in of.items():
         if time.monotonic() - began > chosen.seconds:

@@ -45,7 +45,7 @@ class KeptSummary:
     def layer(self, layer: int) -> torch.Tensor:
         """A layer's, `[pages, kv_heads, width]`, checked as it is read. Raises as `Segment.read` does."""
         numbers = self.numbers[layer]
-        if zlib.crc32(numbers.view(torch.uint8).numpy()) != self.checks[layer]:
+        if zlib.crc32(numbers.view(torch.uint8).numpy().data) != self.checks[layer]:
             raise _damaged(self.path, f"the summaries of layer {layer}")
         return numbers
 
