@@ -94,13 +94,14 @@ class SummaryBank:
     def restore(self, sequence: int, kept: Sequence[KeptSummary]) -> None:
         """Take summaries back that `of` gave, for the first pages of a sequence, in one part or several in order."""
         blocks, _ = self._store.blocks([sequence])
-        first = 0
+        parts, first = [], 0
         for part in kept:
             place = blocks[0, first : first + part.pages].long()
-            for layer in range(len(self._layers)):
-                self._take_over(layer, place)
-                self._waiting[layer].append(_Waiting(place, torch.arange(part.pages), part))
+            parts.append(_Waiting(place, torch.arange(part.pages), part))
             first += part.pages
+        for layer in range(len(self._layers)):
+            self._take_over(layer, blocks[0, :first].long())
+            self._waiting[layer] += parts
 
     def _take_over(self, layer: int, blocks: torch.Tensor) -> None:
         """Forget what waits for blocks that have come to hold something else."""
