@@ -194,6 +194,15 @@ class IndexesDocuments(Protocol):
         ...
 
 
+@runtime_checkable
+class LooksFirst(Protocol):
+    """An answering policy that reads a question once to choose what the question and its reply then read."""
+
+    def after(self, states: Mapping[int, Mapping[str, Any]], tokens: int, page: int) -> Policy:
+        """What to read of a document of `tokens` tokens and of what follows it, by the `states` of the first look."""
+        ...
+
+
 class Positions(Protocol):
     """Where a token sees the tokens before it, when the true distance is one the model was never trained on.
 

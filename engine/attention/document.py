@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from longleaf.engine.attention.cache import everything
-from longleaf.engine.attention.contract import BlockMask, Chunk, Eviction, IndexesDocuments
+from longleaf.engine.attention.contract import BlockMask, Chunk, Eviction, IndexesDocuments, LooksFirst, Policy
 from longleaf.engine.attention.plans import ReadingPlan
 from longleaf.engine.attention.policies.dense import DenseDecode
 from longleaf.engine.attention.reads import Recorder
@@ -190,17 +191,22 @@ class Document:
         if not questions or not all(questions):
             raise ValueError("a question has no tokens")
         self._fits(max(map(len, questions)) + max_tokens)
+        if len(questions) > 1 and isinstance(self.plan.answering, LooksFirst):  # each reads pages of its own
+            return [
+                self.answers([one], max_tokens=max_tokens, stop_tokens=stop_tokens, pick=pick)[0] for one in questions
+            ]
         began = time.perf_counter()
         runner, length = self._runner, self.length
+        reading, answering = self._policies(questions[0])
         recorder = self._recorder(len(questions))
         turns: list[_Turn] = []
         try:
             for question in questions:
                 turns.append(_Turn(runner.store.fork(self._open(), length), int(question[-1])))
                 if question[:-1]:
-                    runner.prefill(turns[-1].sequence, question[:-1], self.plan.reading, shift=self._shift)
+                    runner.prefill(turns[-1].sequence, question[:-1], reading, shift=self._shift)
             # A question's last token is a step as the reply's are: what it reads is chosen, and noted.
-            self._decode(turns, self._states(), recorder, max_tokens, frozenset(stop_tokens), pick)
+            self._decode(turns, answering, self._states(), recorder, max_tokens, frozenset(stop_tokens), pick)
         finally:
             for turn in turns:
                 runner.store.drop(turn.sequence)
@@ -225,15 +231,16 @@ class Document:
             raise ValueError("a question has no tokens")
         self._fits(len(question) + room)
         runner, length = self._runner, self.length
+        reading, answering = self._policies(question)
         fork = runner.store.fork(self._open(), length)
         try:
             if question[:-1]:
-                runner.prefill(fork, question[:-1], self.plan.reading, shift=self._shift)
+                runner.prefill(fork, question[:-1], reading, shift=self._shift)
             return Turn(
                 runner,
                 fork,
                 question[-1],
-                self.plan.answering,
+                answering,
                 states=self._states(),
                 recorder=self._recorder(1),
                 tokens=length,
@@ -279,7 +286,7 @@ class Document:
         """Write keys, values and summaries to files, for `open_document` to find. Raises as `AssetFolder.save` does."""
         bank, summaries = self._runner.bank, {}
         if bank is not None:
-            summaries[repr(bank.summary)] = bank.of(self._open(), self.length)
+            summaries[repr(bank.summary)] = partial(bank.of, self._open(), tokens=self.length)
         return kept.folder.save(self._runner.store, self._open(), self.tokens, kept.fingerprint, summaries)
 
     def close(self) -> None:
@@ -315,9 +322,24 @@ class Document:
                 self._index[layer] = self.plan.answering.index(keys)
         return {layer: {"index": index} for layer, index in self._index.items()}
 
+    def _policies(self, question: Sequence[int]) -> tuple[Policy, Policy]:
+        """What a question reads and what its reply does; where a first look says, the question is read once for it."""
+        first = self.plan.answering
+        if not isinstance(first, LooksFirst):
+            return self.plan.reading, first
+        runner, length = self._runner, self.length
+        fork, states = runner.store.fork(self._open(), length), States()
+        try:
+            runner.prefill(fork, question, first, states=states, shift=self._shift)
+        finally:
+            runner.store.drop(fork)
+        chosen = first.after(states, length, runner.store.shape.page)
+        return chosen, chosen
+
     def _decode(
         self,
         turns: list[_Turn],
+        answering: Policy,
         states: States,
         recorder: Recorder,
         max_tokens: int,
@@ -328,9 +350,7 @@ class Document:
         device = self._runner.store.device
         for _ in range(max_tokens):
             new = torch.tensor([turn.last for turn in turns], device=device)
-            logits = self._runner.step(
-                sequences, new, self.plan.answering, states=states, recorder=recorder, shift=self._shift
-            )
+            logits = self._runner.step(sequences, new, answering, states=states, recorder=recorder, shift=self._shift)
             for turn, row in zip(turns, logits, strict=True):
                 # A row that has ended runs on unheard: policies remember by row, so none may leave.
                 turn.last = pick(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from longleaf.engine.attention.contract import Policy, Positions, Summary
@@ -10,9 +10,11 @@ from longleaf.engine.attention.policies.dense import Dense
 from longleaf.engine.attention.policies.infllm import InfLLM
 from longleaf.engine.attention.policies.page_mass import page_mass
 from longleaf.engine.attention.policies.quest import quest
-from longleaf.engine.attention.positions.clipped import Clipped
+from longleaf.engine.attention.policies.voted import Voted
+from longleaf.engine.attention.positions.packed import Packed
 from longleaf.engine.attention.runner import summary_of
 from longleaf.engine.attention.selection import Budget
+from longleaf.engine.contract import Head
 from longleaf.engine.pages.fingerprint import Fingerprint
 from longleaf.engine.pages.quantise import Format
 from longleaf.engine.pages.store import PageStore
@@ -48,27 +50,33 @@ class ReadingPlan:
         )
 
 
-def plan_named(name: str, window: int, *, budget: int = 512) -> ReadingPlan:
+def plan_named(name: str, window: int, *, budget: int = 512, heads: Sequence[Head] = ()) -> ReadingPlan:
     """A plan for a model that holds `window` tokens; replies read `budget` tokens a step, where they choose.
 
     `dense`: everything. `quest`, `page_mass`: the document is read exactly, replies choose pages. `infllm`: any length;
-    a window, and pages that are fetched from all before it, at positions that are clipped. Raises `ValueError` for
+    a window, and pages that are fetched from all before it, one behind another; a reply reads what `heads` vote for,
+    where these are known. Raises `ValueError` for
     another name.
     """
-    if name not in _PLANS:
-        raise ValueError(f"no plan {name!r} for reading a document; there are {', '.join(_PLANS)}")
-    return _PLANS[name](window, budget)
+    if name != "infllm" and name not in _PLANS:
+        raise ValueError(f"no plan {name!r} for reading a document; there are {', '.join(_PLANS)}, infllm")
+    return _infllm(window, heads) if name == "infllm" else _PLANS[name](budget)
 
 
-def _infllm(window: int, budget: int) -> ReadingPlan:
-    local = window // 2
-    policy = InfLLM(Budget(local + window // 4 + 128, sinks=128, recent=local))
-    return ReadingPlan("infllm", policy, policy, Clipped(local))
+def _infllm(window: int, heads: Sequence[Head]) -> ReadingPlan:
+    near, fetched = window // 4, window // 8
+    reading = InfLLM(Budget(128 + near + fetched, sinks=128, recent=near))
+    answering: Policy = reading
+    if heads:
+        last, look, elected = window // 32, window // 16, window // 2
+        answering = Voted(
+            tuple(heads), Budget(128 + elected + last, sinks=128, recent=last), Budget(128 + look + last, 128, last)
+        )
+    return ReadingPlan("infllm", reading, answering, Packed(window // 16))
 
 
-_PLANS: dict[str, Callable[[int, int], ReadingPlan]] = {
-    "dense": lambda window, budget: ReadingPlan("dense"),
-    "quest": lambda window, budget: ReadingPlan("quest", answering=quest(Budget(budget))),
-    "page_mass": lambda window, budget: ReadingPlan("page_mass", answering=page_mass(Budget(budget))),
-    "infllm": _infllm,
+_PLANS: dict[str, Callable[[int], ReadingPlan]] = {
+    "dense": lambda budget: ReadingPlan("dense"),
+    "quest": lambda budget: ReadingPlan("quest", answering=quest(Budget(budget))),
+    "page_mass": lambda budget: ReadingPlan("page_mass", answering=page_mass(Budget(budget))),
 }

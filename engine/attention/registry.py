@@ -21,8 +21,9 @@ from longleaf.engine.attention.policies import (
     trianglemix,
     two_level,
     vertical_slash,
+    voted,
 )
-from longleaf.engine.attention.positions import clipped, dimensions, dual_chunk, self_extend, true
+from longleaf.engine.attention.positions import clipped, dimensions, dual_chunk, packed, self_extend, true
 from longleaf.engine.attention.summary import gaussian, lowrank, mean, minmax, twolevel
 
 TECHNIQUES: tuple[Technique, ...] = (
@@ -42,6 +43,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     two_level.TECHNIQUE,
     tokenselect.TECHNIQUE,
     infllm.TECHNIQUE,
+    voted.TECHNIQUE,
     squeezed.TECHNIQUE,
     reused.TECHNIQUE,
     head_split.TECHNIQUE,
@@ -50,6 +52,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     self_extend.TECHNIQUE,
     dual_chunk.TECHNIQUE,
     dimensions.TECHNIQUE,
+    packed.TECHNIQUE,
     snapkv.TECHNIQUE,
     keydiff.TECHNIQUE,
 )

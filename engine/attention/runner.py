@@ -75,6 +75,7 @@ class Runner:
         *,
         total: int | None = None,
         keep: int = 1,
+        states: States | None = None,
         stop: Callable[[], bool] | None = None,
         shift: int = 0,
     ) -> torch.Tensor:
@@ -100,7 +101,7 @@ class Runner:
             if len(tokens) - done - count < keep:  # what is asked for must be in the last chunk
                 count = len(tokens) - done
             part = torch.tensor([list(tokens[done : done + count])], device=self.model.device)
-            logits = self._run(part, [sequence], chosen, keep=keep, total=total or end, shift=shift)
+            logits = self._run(part, [sequence], chosen, keep=keep, total=total or end, states=states, shift=shift)
             done += count
         assert logits is not None
         return logits[0]

@@ -94,7 +94,7 @@ class OpenDocuments:
         fits = len(ids) + room <= parts.card.window
         chosen = plan_named(plan, parts.card.window, budget=budget or _BUDGET)
         if not fits:
-            chosen = plan_named("infllm", parts.card.window)
+            chosen = plan_named("infllm", parts.card.window, heads=parts.heads or ())
         elif chosen.name == "dense":
             chosen = replace(chosen, answering=Watched(parts.heads))
         stored = keeping.stored if keeping is not None and keeping.stored != "auto" else _EXACT if fits else _LONG

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,10 +23,13 @@ from filelock import FileLock
 
 from longleaf.engine.errors import FingerprintMismatch, SegmentDamaged
 from longleaf.engine.pages.chain import SEGMENT_TOKENS, segment_keys, tokens_digest
-from longleaf.engine.pages.disk import Segment, open_segment, write_segment
+from longleaf.engine.pages.disk import KeptSummary, Segment, open_segment, write_segment
 from longleaf.engine.pages.fingerprint import Fingerprint
 from longleaf.engine.pages.lease import Lease, living
 from longleaf.engine.pages.store import PageStore
+
+Summaries = Callable[[range], torch.Tensor]
+"""What describes some pages of a sequence, `[layers, pages, kv_heads, width]`; asked for a segment at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,13 @@ class Asset:
 class Opened:
     """A sequence of the store with what was kept: the first `tokens` tokens of the document, maybe none or all.
 
-    `summaries` are those that all its segments have, `[layers, pages, kv_heads, width]` of each, in order: views of the
-    files, to be copied to where they are wanted.
+    `summaries` are those that all its segments have, in order: views of the files, to be copied to where they are
+    wanted.
     """
 
     sequence: int
     tokens: int
-    summaries: Mapping[str, tuple[torch.Tensor, ...]]
+    summaries: Mapping[str, tuple[KeptSummary, ...]]
 
 
 class AssetFolder:
@@ -67,11 +70,11 @@ class AssetFolder:
         sequence: int,
         tokens: Sequence[int],
         fingerprint: Fingerprint,
-        summaries: Mapping[str, torch.Tensor] | None = None,
+        summaries: Mapping[str, Summaries] | None = None,
     ) -> Asset:
         """Keep the first `len(tokens)` tokens of a sequence, in the fingerprint's format.
 
-        `summaries` are `[layers, pages, kv_heads, width]`, one row a page. Segments that are there are not written
+        Segments that are there are not written
         again. Raises `ValueError` where the sequence is shorter or has other pages than the fingerprint says, and
         `OSError` where the disk is full; nothing then counts as kept.
         """
@@ -101,10 +104,10 @@ class AssetFolder:
         return sum(segment.tokens for _, segment in self._prefix(segment_keys(tokens, fingerprint.digest), None))
 
     def open(self, store: PageStore, tokens: Sequence[int], fingerprint: Fingerprint) -> Opened:
-        """Begin a sequence with as much of `tokens` as is kept: maps files and reads summaries, no pages.
+        """Begin a sequence with as much of `tokens` as is kept: maps files and reads no more than their heads.
 
-        What is torn or changed counts as not kept. A page that is found damaged when it is first read raises
-        `SegmentDamaged` from the store: drop the sequence and open again. The sequence's files stay while it lives.
+        What is torn counts as not kept. A page or a summary that is found damaged when it is first read raises
+        `SegmentDamaged`: drop the sequence and open again. The sequence's files stay while it lives.
         Raises `FingerprintMismatch` where nothing is kept for this fingerprint but these tokens are for another.
         """
         if store.shape.page != fingerprint.page:
@@ -197,14 +200,14 @@ class AssetFolder:
         key: str,
         tokens: int,
         fingerprint: Fingerprint,
-        summaries: Mapping[str, torch.Tensor],
+        summaries: Mapping[str, Summaries],
         writer: str,
     ) -> None:
         start = number * SEGMENT_TOKENS
         end = min(start + SEGMENT_TOKENS, tokens)
         pages = range(start // fingerprint.page, store.shape.pages(end))
         records = store.records(sequence, pages, end, fingerprint.stored)
-        parts = {name: summary[:, pages.start : pages.stop].cpu() for name, summary in summaries.items()}
+        parts = {name: summary(pages).cpu() for name, summary in summaries.items()}
         scratch = self.path / f"{writer}.{key[:8]}.tmp"
         write_segment(scratch, end - start, fingerprint.stored, records, parts)
         self._move(scratch, self._file(key))

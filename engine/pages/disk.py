@@ -1,8 +1,8 @@
 """`Segment`: a file with the pages of some tokens, read through a memory map.
 
 A file is: 8 bytes of magic, the length and the CRC-32 of its head; the head, JSON; the CRC-32 of each layer of each
-page, `[pages, layers]`; summaries; and from a multiple of 4,096 bytes on, records uint8 `[pages, layers, record]`. Page
-by page, so that any run of layers of a page is one stretch.
+page, `[pages, layers]`; summaries, layer by layer, whose CRC-32s are in the head; and from a multiple of 4,096 bytes
+on, records uint8 `[pages, layers, record]`. Page by page, so that any run of layers of a page is one stretch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,25 +24,46 @@ from numpy.typing import NDArray
 from longleaf.engine.errors import SegmentDamaged
 from longleaf.engine.pages.quantise import Format
 
-_MAGIC = b"LLKV0001"
+_MAGIC = b"LLKV0002"
 _START = struct.Struct("<8sII")
 _ALIGNED = 4096
 _NUMBERS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """An open segment of `tokens` tokens in `pages` pages. `summaries` are `[layers, pages, kv_heads, width]` each.
+class KeptSummary:
+    """One summary of a segment's pages: `numbers` `[layers, pages, kv_heads, width]`, a view of the map."""
 
-    Its head and summaries were checked when it was opened; a record is checked each time it is read, which costs a
-    tenth of computing it and leaves no moment in which a changed byte could be used. `held` is kept as long as it.
+    path: Path
+    numbers: torch.Tensor
+    checks: tuple[int, ...]
+
+    @property
+    def pages(self) -> int:
+        return self.numbers.shape[1]
+
+    def layer(self, layer: int) -> torch.Tensor:
+        """A layer's, `[pages, kv_heads, width]`, checked as it is read. Raises as `Segment.read` does."""
+        numbers = self.numbers[layer]
+        if zlib.crc32(numbers.view(torch.uint8).numpy().data) != self.checks[layer]:
+            raise _damaged(self.path, f"the summaries of layer {layer}")
+        return numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """An open segment of `tokens` tokens in `pages` pages.
+
+    Its head was checked when it was opened; a record, and a layer of its `summaries`, is checked each time it is read,
+    which costs a tenth of computing it and leaves no moment in which a changed byte could be used. `held` is kept as
+    long as it.
     """
 
     path: Path
     tokens: int
     pages: int
     stored: Format
-    summaries: Mapping[str, torch.Tensor]
+    summaries: Mapping[str, KeptSummary]
     records: torch.Tensor
     checks: NDArray[np.uint32]
     held: object = None
@@ -55,17 +76,17 @@ class Segment:
         records = self.records[page, first : first + layers]
         for layer, record in enumerate(records.numpy(), first):
             if zlib.crc32(record) != self.checks[page, layer]:
-                self.discard()
-                raise SegmentDamaged(
-                    f"{self.path} is damaged at page {page}, layer {layer}, and was removed. Open the document again: "
-                    "what the file held is computed anew"
-                )
+                raise _damaged(self.path, f"page {page}, layer {layer}")
         return records
 
-    def discard(self) -> None:
-        """Remove the file. Where the system keeps a mapped file, it is found damaged again the next time."""
-        with suppress(OSError):
-            self.path.unlink()
+
+def _damaged(path: Path, place: str) -> SegmentDamaged:
+    """Remove a file, and say so. Where the system keeps a mapped file, it is found damaged again the next time."""
+    with suppress(OSError):
+        path.unlink()
+    return SegmentDamaged(
+        f"{path} is damaged at {place}, and was removed. Open the document again: what the file held is computed anew"
+    )
 
 
 def write_segment(
@@ -86,7 +107,7 @@ def write_segment(
                     "name": name,
                     "dtype": str(summary.dtype).removeprefix("torch."),
                     "shape": list(summary.shape),
-                    "check": zlib.crc32(blobs[name]),
+                    "checks": [zlib.crc32(layer) for layer in _layers(blobs[name], len(summary))],
                 }
                 for name, summary in summaries.items()
             ],
@@ -101,6 +122,11 @@ def write_segment(
         file.write(numbers.data.cast("B"))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _layers(blob: bytes, layers: int) -> Iterator[memoryview]:
+    size = len(blob) // max(1, layers)
+    return (memoryview(blob)[layer * size : (layer + 1) * size] for layer in range(layers))
 
 
 def open_segment(path: Path, held: object = None) -> Segment:
@@ -133,15 +159,14 @@ def _open(path: Path, held: object) -> Segment:
     if zlib.crc32(check_bytes) != head["checks"]:
         raise ValueError("its checksums are not what was written")
     at += len(check_bytes)
-    summaries: dict[str, torch.Tensor] = {}
+    summaries: dict[str, KeptSummary] = {}
     for entry in head["summaries"]:
         dtype = getattr(torch, entry["dtype"])
         count = dtype.itemsize * int(np.prod(entry["shape"]))
-        if zlib.crc32(memory[at : at + count]) != entry["check"]:
-            raise ValueError(f"its summary {entry['name']} is not what was written")
         bytes_ = whole[at : at + count]
         aligned = bytes_ if at % dtype.itemsize == 0 else bytes_.clone()
-        summaries[entry["name"]] = aligned.view(dtype).view(entry["shape"])
+        numbers = aligned.view(dtype).view(entry["shape"])
+        summaries[entry["name"]] = KeptSummary(path, numbers, tuple(entry["checks"]))
         at += count
     at += -at % _ALIGNED
     if size != at + pages * layers * record:

@@ -6,11 +6,12 @@ from typing import Literal
 
 import torch
 
-Join = Literal["max", "nrm"]
+Join = Literal["max", "nrm", "share"]
 """How the query heads of one KV head agree on pages.
 
 `max`: a page is as good as the head that wants it most says. `nrm`: the share of each head's attention that the page
-would get, added up, so that a head with large logits does not outvote the others (LOCKS).
+would get, added up, so that a head with large logits does not outvote the others (LOCKS). `share`: the largest of these
+shares.
 """
 
 
@@ -33,15 +34,16 @@ def joined(scores: torch.Tensor, table: torch.Tensor, join: Join) -> torch.Tenso
     Pages that a row does not have are -inf in the result, whatever they were.
     """
     real = table > 0
-    if join == "nrm":
+    if join in ("nrm", "share"):
         masked = scores.masked_fill(~real[:, None, None], float("-inf"))
         # A row without pages has nothing to normalise by.
         whole = masked.logsumexp(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).min)
-        scores = (masked - whole).logsumexp(dim=2)
+        shares = masked - whole
+        scores = shares.logsumexp(dim=2) if join == "nrm" else shares.amax(dim=2)
     elif join == "max":
         scores = scores.amax(dim=2)
     else:
-        raise ValueError(f"join {join!r} is unknown: choose max or nrm")
+        raise ValueError(f"join {join!r} is unknown: choose max, nrm or share")
     return scores.masked_fill(~real[:, None], float("-inf"))
 
 

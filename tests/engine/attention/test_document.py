@@ -16,10 +16,11 @@ from longleaf.engine.attention.policies.quest import quest
 from longleaf.engine.attention.policies.reused import Reused
 from longleaf.engine.attention.policies.squeezed import Squeezed
 from longleaf.engine.attention.policies.tokenselect import TokenSelect
-from longleaf.engine.attention.positions.clipped import Clipped
+from longleaf.engine.attention.policies.voted import Voted
+from longleaf.engine.attention.positions.packed import Packed
 from longleaf.engine.attention.registry import TECHNIQUES, make
 from longleaf.engine.attention.runner import Runner, shape_of
-from longleaf.engine.attention.selection import Budget
+from longleaf.engine.attention.selection import EVERYTHING, Budget
 from longleaf.engine.contract import DocumentKV
 from longleaf.engine.errors import PagesFull, Stopped, WindowExceeded
 from longleaf.engine.pages.host import HostTier
@@ -32,7 +33,10 @@ PLANS = {
     "tokenselect": ReadingPlan("tokenselect", answering=TokenSelect(SMALL, alike=0.5)),
     "reused": ReadingPlan("reused", answering=Reused(quest(SMALL, dense_layers=0), 3)),
     "squeezed": ReadingPlan("squeezed", answering=Squeezed(SMALL, dense_layers=0)),
-    "infllm": ReadingPlan("infllm", *[InfLLM(Budget(96, 16, 32), block=32)] * 2, Clipped(64)),
+    "infllm": ReadingPlan("infllm", *[InfLLM(Budget(96, 16, 32), block=32)] * 2, Packed(32)),
+    "voted": ReadingPlan(
+        "voted", InfLLM(Budget(96, 16, 32), block=32), Voted(((1, 1), (2, 3)), SMALL, SMALL, block=32), Packed(32)
+    ),
 }
 
 
@@ -133,7 +137,7 @@ def test_a_document_that_is_read_on_is_the_longer_document():
     assert document.answer(question).tokens == whole.answer(question).tokens
 
 
-def test_a_document_beyond_the_window_is_read_where_distances_are_clipped():
+def test_a_document_beyond_the_window_is_read_a_few_pages_at_a_time():
     document, _ = opened(PLANS["infllm"], length=700, window=256)
     reply = document.answer(tiny.tokens(9, seed=4), max_tokens=5)
 
@@ -144,6 +148,48 @@ def test_a_document_beyond_the_window_is_read_where_distances_are_clipped():
         opened(PLANS["quest"], length=700, window=256)
     with pytest.raises(WindowExceeded, match="ask for less"):
         opened(PLANS["quest"], length=250, window=256)[0].answer([1, 2, 3], max_tokens=8)
+
+
+def test_pages_with_most_votes_are_read_by_question_and_reply():
+    voted = Voted(((0, 0), (1, 1)), Budget(80, 16, 32))
+    votes = torch.full((2, 20), -9.0)
+    votes[0, [0, 3, 7]] = torch.tensor([-1.0, -4.0, -2.0])
+    votes[1, [3, 7, 12, 18]] = torch.tensor([-1.0, -2.0, -1.5, 0.0])
+    states = {0: {"votes": {0: votes[0]}}, 1: {"votes": {1: votes[1]}}, 2: {}}
+
+    chosen = voted.after(states, tokens=18 * 16 + 5, page=16)
+    # A sink, the two best between it and the end, and all from the 32nd last token on.
+    assert (chosen.pages, chosen.since) == ((0, 3, 7), 16)
+    assert voted.after({}, tokens=300, page=16) == voted.first
+
+
+def test_a_vote_that_elects_all_pages_changes_nothing():
+    whole = InfLLM(EVERYTHING, block=32)
+    reading, question = PLANS["voted"].reading, tiny.tokens(40, seed=4)
+    answering = Voted(((1, 1), (2, 3)), EVERYTHING, EVERYTHING, block=32)
+
+    one, _ = opened(ReadingPlan("one", reading, answering, Packed(32)), length=300)
+    other, _ = opened(ReadingPlan("other", whole, whole, Packed(32)), length=300)
+    other._sequence, other._runner = one._sequence, one._runner  # the same keys and values
+    replies = [document.answer(question, max_tokens=40).tokens for document in (one, other)]
+    assert replies[0] == replies[1]
+
+
+def test_what_was_elected_is_what_is_read():
+    document, _ = opened(PLANS["voted"], length=400)
+    questions = [tiny.tokens(9, seed=4), tiny.tokens(40, seed=5)]
+
+    replies = document.answers(questions, max_tokens=5)
+    assert [reply.tokens for reply in replies] == [document.answer(one, max_tokens=5).tokens for one in questions]
+    for reply in replies:
+        assert 1 <= len(reply.reads) <= SMALL.tokens // tiny.PAGE
+        assert any(read.end < 380 for read in reply.reads)
+    turn = document.begin(questions[0], room=5)
+    said = []
+    for _ in range(5):
+        said.append(int(turn.step().argmax()))
+        turn.accept(said[-1])
+    assert (tuple(said), turn.reads()) == (replies[0].tokens, replies[0].reads)
 
 
 def test_a_document_in_slower_memory_is_read_a_part_at_a_time():
@@ -195,7 +241,12 @@ def test_a_reading_that_is_stopped_or_finds_no_room_leaves_nothing():
 
 
 def test_plans_have_names():
-    assert plan_named("infllm", 8192).positions.window == 4096
+    beyond = plan_named("infllm", 8192, heads=[(1, 2)])
+    assert beyond.positions is not None
+    for policy in (beyond.reading, beyond.answering):
+        assert policy.budget.tokens + policy.block < 8192
+    assert beyond.answering.heads == ((1, 2),)
+    assert plan_named("infllm", 8192).answering == beyond.reading  # no head is known to find answers
     assert plan_named("quest", 8192, budget=256).answering.budget.tokens == 256
     with pytest.raises(ValueError, match="dense, quest"):
         plan_named("best", 8192)

@@ -8,6 +8,7 @@ from longleaf.engine.attention.head_kinds import far_heads, load_scores, save_sc
 from longleaf.engine.attention.positions.clipped import Clipped
 from longleaf.engine.attention.positions.dimensions import DimensionWise
 from longleaf.engine.attention.positions.dual_chunk import DualChunk
+from longleaf.engine.attention.positions.packed import Packed
 from longleaf.engine.attention.positions.self_extend import SelfExtend
 from longleaf.engine.attention.rotation import frequencies_of, rotate
 from longleaf.engine.errors import EngineFailed
@@ -32,6 +33,13 @@ def test_far_tokens_are_where_each_technique_says():
     assert seen(DualChunk(256, 64), 900, 700, 5) == [320 - 700 % 256, 320 - 5]
     fast, slow = DimensionWise(64, 512, 4096).distance(torch.tensor([4096]), torch.tensor([0]), SLOW_AND_FAST)[0]
     assert (fast, round(float(slow))) == (4096, 512)
+
+
+def test_tokens_that_are_not_read_take_no_place():
+    assert seen(Packed(), 900, 896, 897, 898, 899) == [4, 3, 2, 1]
+    assert seen(Packed(), 900, 0, 1, 500, 899) == [4, 3, 2, 1]
+    assert seen(Packed(), 900, 0, 1, 500, 902) == [1, 0, -1, -2]  # within the block that begins at 900
+    assert seen(Packed(), 900, 500, 501, 899, 0)[:3] == [3, 2, 1]  # a short list repeats its first page
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,8 @@ def test_a_head_with_large_logits_does_not_outvote_the_others_by_nrm():
 
     assert joined(scores, table, "max").topk(2).indices.tolist() == [[[0, 1]]]
     assert set(joined(scores, table, "nrm").topk(2).indices.flatten().tolist()) == {0, 2}
+    shares = joined(scores, table, "share")[0, 0].exp()
+    assert torch.allclose(shares, scores[0, 0].softmax(dim=-1).amax(dim=0))
     assert joined(scores, torch.tensor([[1, 2, 0, 0]]), "nrm")[0, 0, 2:].tolist() == [float("-inf")] * 2
-    with pytest.raises(ValueError, match="max or nrm"):
+    with pytest.raises(ValueError, match="max, nrm or share"):
         joined(scores, table, "mean")

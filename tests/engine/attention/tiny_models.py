@@ -36,6 +36,8 @@ ARCHITECTURES = tuple(OWN)
 # What makes a technique choose on a hundred tokens; each takes the settings it has.
 SMALL = {
     "budget": Budget(tokens=64, sinks=16, recent=16),
+    "look": Budget(tokens=64, sinks=16, recent=16),
+    "heads": ((0, 1), (2, 3)),
     "sinks": 16,
     "recent": 16,
     "size": 16,

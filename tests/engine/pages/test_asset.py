@@ -103,10 +103,29 @@ def test_a_quantised_file_saved_again_is_the_same_file(assets, save, shape, fing
 
 def test_summaries_come_back_joined(assets, write, shape, fingerprint):
     store, sequence = write(LONG)
-    summaries = {"minmax": torch.randn(2, shape.pages(len(LONG)), 2, 16).bfloat16()}
-    assets.save(store, sequence, LONG, fingerprint, summaries)
+    numbers = torch.randn(2, shape.pages(len(LONG)), 2, 16).bfloat16()
+    assets.save(store, sequence, LONG, fingerprint, {"minmax": lambda pages: numbers[:, pages.start : pages.stop]})
     opened = assets.open(PageStore(shape), LONG, fingerprint)
-    assert torch.equal(torch.cat(opened.summaries["minmax"], dim=1), summaries["minmax"])
+    parts = opened.summaries["minmax"]
+    for layer in range(2):
+        assert torch.equal(torch.cat([part.layer(layer) for part in parts]), numbers[layer])
+
+
+def test_a_changed_byte_of_a_summary_is_never_used(assets, write, shape, fingerprint):
+    store, sequence = write(LONG)
+    numbers = torch.randn(2, shape.pages(len(LONG)), 2, 16).bfloat16()
+    assets.save(store, sequence, LONG, fingerprint, {"minmax": lambda pages: numbers[:, pages.start : pages.stop]})
+    path = assets._file(segment_keys(LONG, fingerprint.digest)[0])
+    place = path.read_bytes().index(numbers[1, 0].view(torch.uint8).numpy().tobytes())
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+    part = assets.open(PageStore(shape), LONG, fingerprint).summaries["minmax"][0]
+    assert torch.equal(part.layer(0), numbers[0, : part.pages])
+    with pytest.raises(SegmentDamaged, match="the summaries of layer 1"):
+        part.layer(1)
+    assert assets.open(PageStore(shape), LONG, fingerprint).tokens == 0, "the file is gone"
 
 
 def test_documents_that_begin_alike_share_files(assets, save, shape, fingerprint):
