@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
-QUESTION = "What is the /boot directory for?"
+QUESTION = "What does /boot contain?"
 COMMAND = ["ask", "examples/fhs-3.0.pdf", QUESTION]
 
 
