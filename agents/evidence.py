@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from longleaf.agents.link import Strand, strand
+from longleaf.agents.names import content, named
 from longleaf.agents.reader import Quote, Work
 from longleaf.agents.state import EvidenceState, PassageState
 from longleaf.memory.records import MemoryLine, SourceSpan
@@ -156,6 +157,23 @@ def whole_sentences(text: Text, span: Span, neighbours: int = 0) -> Span:
         return span
     start, end = max(0, held[0] - neighbours), min(len(parts) - 1, held[-1] + neighbours)
     return trimmed(text.characters, Span(parts[start].start, parts[end].end))
+
+
+def covering(evidence: Sequence[EvidenceState], question: str, shelf: Shelf) -> list[EvidenceState]:
+    """Evidence, best first, with one item for each name of the question directly behind the best.
+
+    Of "Which is higher, Nanda Devi or Broad Peak?" the best sentences may all be about one of the two. A question of
+    one name, or none, leaves the order as it is.
+    """
+    missing = [words for name in named(question) if (words := content(name))]
+    if len(missing) < 2 or not evidence:
+        return list(evidence)
+    held = [content(shelf.text(item["document_id"]).slice(Span(item["start"], item["end"]))) for item in evidence]
+    foremost = [0]
+    for words in missing:
+        if not any(words <= held[place] for place in foremost):
+            foremost += [place for place, said in enumerate(held) if words <= said][:1]
+    return [evidence[place] for place in [*foremost, *(at for at in range(len(evidence)) if at not in foremost)]]
 
 
 def reading(evidence: Sequence[EvidenceState], shelf: Shelf) -> str:

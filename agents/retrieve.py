@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from longleaf.agents.attend import can_attend, reranked
 from longleaf.agents.call import call
 from longleaf.agents.denial import quotes_nothing
-from longleaf.agents.evidence import adopt, candidates, checked, enough, invented, quote, reading
+from longleaf.agents.evidence import adopt, candidates, checked, covering, enough, invented, quote, reading
 from longleaf.agents.examples import examples
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Work
@@ -114,7 +114,7 @@ def _extract(state: ReadState, work: Work) -> ReadState:
     outcomes = [
         checked(reply, passage, state["passages"], deps.shelf) for reply, passage in told if not quotes_nothing(reply)
     ]
-    evidence = adopt(outcomes, state["candidates"], deps.shelf)[: ask.budget.quotes]
+    evidence = covering(adopt(outcomes, state["candidates"], deps.shelf), ask.question, deps.shelf)[: ask.budget.quotes]
     for item in evidence:
         emit(QuoteFound(quote(item, deps.shelf)))
     notes = invented(outcomes)

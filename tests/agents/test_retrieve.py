@@ -367,3 +367,17 @@ def test_a_model_without_attention_says_that_it_did_not_rerank(book):
     answer = book.with_engine(model(copies=SENTENCE)).ask(Ask(QUESTION, options=Options(rerank=True)))
     assert answer.found
     assert any("not reranked" in note for note in answer.coverage.notes)
+
+
+def test_quotes_speak_of_every_name_of_the_question(desk):
+    """By rank alone both quotes would be about one of the two."""
+    first = "".join(
+        f"Nanda Devi is a mountain, and which mountain is higher depends on reading {n}. " for n in range(6)
+    )
+    desk.add(f"{first}\n\nBroad Peak rises to 8,051 metres.\n\n{BOOK}", "peaks.txt")
+    question = "Which mountain is higher, Nanda Devi or Broad Peak?"
+    asked = Ask(question, budget=Budget(quotes=2), reader="retrieve")
+    quotes = [quote.text for quote in desk.with_engine(model(copies='"')).ask(asked).quotes]
+    assert len(quotes) == 2
+    assert quotes[0].startswith("Nanda Devi is")
+    assert quotes[1] == "Broad Peak rises to 8,051 metres."
