@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from tiny_llama import build_tokenizer
 
-from ..engine.conftest import build_tokenizer
 from ..engine.test_attention_scores import build
 
 CONTEXTS = [["The heron flew.", f"Box {number} is red.", "A mill stood."] for number in range(4)]

@@ -1,7 +1,7 @@
 """Reading ahead with a model of random weights: kept, found, counted, and gone with its document."""
 
 import pytest
-from tiny import write_model
+from tiny_llama import write_model
 
 from longleaf import Library
 from longleaf.agents.reader import Wording

@@ -7,7 +7,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from tiny import build_tokenizer, write_model
+from tiny_llama import build_tokenizer, write_model
 
 
 @pytest.fixture(scope="session")

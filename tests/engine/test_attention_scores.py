@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import torch
+from tiny_llama import build_tokenizer
 
 from longleaf.engine import NotCalibrated, ScoresContext, Stopped, WindowExceeded
 from longleaf.engine.attention_scores import all_heads
@@ -11,8 +12,6 @@ from longleaf.engine.backends.torch import Limits, TorchEngine
 from longleaf.engine.contract import ModelCard
 from longleaf.engine.errors import EngineFailed
 from longleaf.engine.prompt import PromptForm
-
-from .conftest import build_tokenizer
 
 UNITS = ["The heron fishes at dawn.", "A mill stood by the river.", "Nobody came.", "The miller had three geese."]
 QUESTION = "Where did the mill stand?"

@@ -1,9 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_llama import build_tokenizer
 
 from longleaf.engine.detokenizer import Detokenizer
-
-from .conftest import build_tokenizer
 
 TOKENIZER = build_tokenizer()
 

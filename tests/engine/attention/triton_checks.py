@@ -383,8 +383,8 @@ def check_engine():
     import tempfile
     from pathlib import Path
 
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    from conftest import build_tokenizer
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from tiny_llama import build_tokenizer
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from longleaf.engine import Message, Request, Sampling
