@@ -86,10 +86,14 @@ def lacking(chosen: Xquad, count: int) -> list[Probe]:
     probes = []
     for number, item in enumerate(chosen.questions[:count]):
         own = chosen.articles[item.article]
-        near = [part for place, part in enumerate(own) if place != item.paragraph and not holds(part, item.golds)]
+        near = [
+            part
+            for place, part in enumerate(own)
+            if place != item.paragraph and part.strip() and not holds(part, item.golds)
+        ]
         draw = random.Random(f"lacking:{number}")
         others = [place for place in range(len(chosen.articles)) if place != item.article]
-        far = [part for part in chosen.articles[draw.choice(others)] if not holds(part, item.golds)]
+        far = [part for part in chosen.articles[draw.choice(others)] if part.strip() and not holds(part, item.golds)]
         if near:
             words = set(_words(item.text))
             nearest = max(near, key=lambda part: len(words & set(_words(part))))

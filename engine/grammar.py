@@ -220,7 +220,9 @@ def lark(grammar: Grammar) -> str:
             raise EngineFailed("a choice grammar needs at least one option")
         return f"start: CHOICE\nCHOICE: {' | '.join(options)}"
     if not grammar.source.strip():
-        raise EngineFailed("a span grammar needs a text with at least one word")
+        if not grammar.otherwise:
+            raise EngineFailed("a span grammar needs a text with at least one word")
+        return f"start: OTHERWISE\nOTHERWISE: {' | '.join(map(_quoted, grammar.otherwise))}"
     text = json.dumps({"substring_words": grammar.source}, ensure_ascii=False)
     span = f"SPAN: PIECE & /\\S((?s:.)*\\S)?/\nPIECE: %regex {text}"
     if not grammar.otherwise:

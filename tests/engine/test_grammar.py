@@ -165,6 +165,12 @@ def test_a_span_has_its_spaces_whatever_the_tokenizer_decodes_by(tokenizer):
         matcher.accept(token)
 
 
+def test_where_there_is_nothing_to_copy_the_other_replies_are_left(engine):
+    grammar = Grammar.span(" \n", otherwise=["Not there."])
+    texts = [event.text for event in engine.generate([ask("a", grammar)]) if isinstance(event, Done)]
+    assert texts == ["Not there."]
+
+
 def test_another_reply_than_a_span_is_checked_whole():
     check = Check(Grammar.span("The heron stood.", otherwise=["Not in the text."]))
     assert [check.whole(text) for text in ("heron stood", "Not in the text.", "Not", "Not in the text")] == [
