@@ -159,14 +159,20 @@ def whole_sentences(text: Text, span: Span, neighbours: int = 0) -> Span:
     return trimmed(text.characters, Span(parts[start].start, parts[end].end))
 
 
+def several_names(question: str) -> list[set[str]]:
+    """The words of each name of a question that holds two names or more; none of one that holds fewer."""
+    found = [words for name in named(question) if (words := content(name))]
+    return found if len(found) > 1 else []
+
+
 def covering(evidence: Sequence[EvidenceState], question: str, shelf: Shelf) -> list[EvidenceState]:
     """Evidence, best first, with one item for each name of the question directly behind the best.
 
     Of "Which is higher, Nanda Devi or Broad Peak?" the best sentences may all be about one of the two. A question of
     one name, or none, leaves the order as it is.
     """
-    missing = [words for name in named(question) if (words := content(name))]
-    if len(missing) < 2 or not evidence:
+    missing = several_names(question)
+    if not missing or not evidence:
         return list(evidence)
     held = [content(shelf.text(item["document_id"]).slice(Span(item["start"], item["end"]))) for item in evidence]
     foremost = [0]
@@ -176,7 +182,7 @@ def covering(evidence: Sequence[EvidenceState], question: str, shelf: Shelf) -> 
     return [evidence[place] for place in [*foremost, *(at for at in range(len(evidence)) if at not in foremost)]]
 
 
-def reading(evidence: Sequence[EvidenceState], shelf: Shelf) -> str:
+def reading(evidence: Sequence[EvidenceState], shelf: Shelf, neighbours: int = 1) -> str:
     """What the model reasons over: each quote amid its neighbours, strongest at the ends, and the best quote last.
 
     A small model looks at what stands before the question and little else: with the best quote there it names the
@@ -185,7 +191,7 @@ def reading(evidence: Sequence[EvidenceState], shelf: Shelf) -> str:
     blocks: list[str] = []
     for item in at_ends(evidence):
         text = shelf.text(item["document_id"])
-        block = _flat(text.slice(whole_sentences(text, Span(item["start"], item["end"]), neighbours=1)))
+        block = _flat(text.slice(whole_sentences(text, Span(item["start"], item["end"]), neighbours)))
         if block not in blocks:
             blocks.append(block)
     best = evidence[0]

@@ -381,3 +381,16 @@ def test_quotes_speak_of_every_name_of_the_question(desk):
     assert len(quotes) == 2
     assert quotes[0].startswith("Nanda Devi is")
     assert quotes[1] == "Broad Peak rises to 8,051 metres."
+
+
+@pytest.mark.parametrize(
+    ("question", "shown"), [("How high is Broad Peak?", 1), ("Is Broad Peak in Asia or Europe?", 3)]
+)
+def test_more_is_read_around_the_quotes_of_a_question_of_several_names(desk, question, shown):
+    lines = [f"Line {n} is about weather. " for n in range(8)]
+    text = "".join([*lines[:4], "Broad Peak is a high mountain in Asia. ", *lines[4:]])
+    desk.add(text, "peak.txt")
+    engine = model(copies="Broad Peak is a high mountain in Asia.")
+    desk.with_engine(engine).ask(Ask(question, budget=Budget(quotes=1), reader="retrieve"))
+    told = engine.requests[-1].messages[-1].content
+    assert [n for n in range(8) if f"Line {n} " in told] == list(range(4 - shown, 4 + shown))
