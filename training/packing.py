@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from longleaf.engine.attention_scores import lent
+
 _IMPLEMENTATION = "training_packed"
 
 
@@ -123,13 +125,8 @@ def packs(model: Any, longest: int) -> Iterator[None]:
     from transformers import AttentionInterface
 
     AttentionInterface.register(_IMPLEMENTATION, _attention(longest))
-    config = model.config.get_text_config(decoder=True)
-    before = config._attn_implementation
-    config._attn_implementation = _IMPLEMENTATION
-    try:
+    with lent(model.config.get_text_config(decoder=True), _attn_implementation=_IMPLEMENTATION):
         yield
-    finally:
-        config._attn_implementation = before
 
 
 def _attention(longest: int) -> Callable[..., tuple[torch.Tensor, None]]:

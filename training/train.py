@@ -94,6 +94,8 @@ def run(
     """Train, check the adapter against the merged weights, and write both adapter and card."""
     from peft.helpers import disable_input_dtype_casting
 
+    if config.batch_tokens < config.longest:
+        raise SystemExit(f"--batch-tokens {config.batch_tokens} hold no example of --longest {config.longest} tokens")
     torch.manual_seed(config.seed)
     began = time.perf_counter()
     rows = together(
