@@ -98,9 +98,8 @@ def run(
         raise SystemExit(f"--batch-tokens {config.batch_tokens} hold no example of --longest {config.longest} tokens")
     torch.manual_seed(config.seed)
     began = time.perf_counter()
-    rows = together(
-        [item for file in examples for item in read(file)][:most], base
-    )  # before the GPU is touched: processes are forked
+    # Before the GPU is touched, for processes are forked.
+    rows = together([item for file in examples for item in read(file)][:most], base)
     crew = Crew.join(device)
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     network = adapted(load_model(base, dtype, device), config, initial)
