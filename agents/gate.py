@@ -1,8 +1,9 @@
 """The gate: parts that search and the model's attention both score as irrelevant are not read.
 
-Search speaks for a part where any of its chunks is among the candidates for the question. Attention speaks for it where
-one of its sentences draws at least half of what search's best sentence draws in the same pass. An engine without
-attention scores leaves search alone to judge, which `Gate.note` says.
+Search speaks for a part where any of its chunks is a candidate that has something of the question: there are always as
+many candidates, and the last of them may have nothing. Attention speaks for it where one of its sentences draws at
+least half of what search's best sentence draws in the same pass. An engine without attention scores leaves search alone
+to judge, which `Gate.note` says.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def judged(work: Work, made: Sequence[Part]) -> Gate:
     hits = work.deps.search.find(work.ask.question, work.ask.document_ids or None)
     if not hits.sentences:
         return Gate(tuple(part.ordinal for part in made), None, False, _NOTHING_NOTE)
-    candidates = {sentence.chunk_id for sentence in hits.sentences} | {hit.chunk_id for hit in hits.passages}
+    candidates = {s.chunk_id for s in hits.sentences if s.similarity > 0 or s.coverage > 0}
     best = hits.sentences[0]
     reference = PassageState(
         chunk_id=best.chunk_id, document_id=best.document_id, start=best.span.start, end=best.span.end
