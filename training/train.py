@@ -122,11 +122,11 @@ def run(
         return
     network.eval()
     out.mkdir(parents=True, exist_ok=True)
-    _save(network, out, name or base.name)
+    save(network, out, name or base.name)
     error = merged_error(base, out, (held or rows)[0].ids, device)
     card = {
         "base": name or base.name,
-        "base_weights": _digest(base),
+        "base_weights": digest(base),
         "examples": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in examples},
         "used": len(rows),
         "initial": None if initial is None else hashlib.sha256((initial / WEIGHTS).read_bytes()).hexdigest(),
@@ -279,16 +279,20 @@ def end_of(tokenizer: Any) -> int:
     return int(tokenizer.eos_token_id if unknown else found)
 
 
-def _save(network: Any, folder: Path, base: str) -> None:
-    """The adapter in bfloat16, in peft's own form."""
-    from safetensors.torch import load_file, save_file
+def save(network: Any, folder: Path, base: str, adapter: str = "default") -> None:
+    """One adapter of a network in bfloat16, in peft's own form."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
 
-    network.save_pretrained(str(folder))
-    file = folder / WEIGHTS
-    save_file({name: weight.to(torch.bfloat16) for name, weight in load_file(file).items()}, file, {"format": "pt"})
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = base
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    state = get_peft_model_state_dict(network, adapter_name=adapter)
+    weights = {name: weight.to(torch.bfloat16).contiguous() for name, weight in state.items()}
+    save_file(weights, folder / WEIGHTS, {"format": "pt"})
+    config = network.peft_config[adapter]
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
+    file = folder / "adapter_config.json"
+    told = json.loads(file.read_text(encoding="utf-8")) | {"base_model_name_or_path": base}
+    file.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _keep(network: Any, optimizer: Any, step: int, seconds: float, out: Path) -> None:
@@ -314,11 +318,12 @@ def _resume(network: Any, optimizer: Any, out: Path) -> tuple[int, float, float]
     return int(state["step"]), float(state["seconds"]), float(state["seconds"])
 
 
-def _digest(base: Path) -> str:
-    digest = hashlib.sha256()
+def digest(base: Path) -> str:
+    """SHA-256 of a model's weights."""
+    found = hashlib.sha256()
     for file in sorted(base.glob("*.safetensors")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+        found.update(file.read_bytes())
+    return found.hexdigest()
 
 
 if __name__ == "__main__":

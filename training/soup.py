@@ -1,0 +1,85 @@
+"""Averages adapters of one base into one of the same size.
+
+    python training/soup.py --base MODEL_FOLDER --adapters FIRST SECOND --out training/out/soup
+
+The weights of models that were trained from one start and differ in their data and rates can be averaged, and the mean
+often answers better than any of them: "Model soups", Wortsman et al., 2022 (arXiv:2203.05482). The mean of low-rank
+adapters has the sum of their ranks; it is cut to `--rank` by its singular values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from longleaf.engine.loading import load_model
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from train import WEIGHTS, digest, merged_error, save
+
+RANK = 19
+"""The largest that keeps the adapter of SmolLM2-135M in bfloat16 below 12 MB."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", type=Path, required=True, help="folder of the base model")
+    parser.add_argument("--adapters", type=Path, nargs="+", required=True, help="folders, as train.py writes them")
+    parser.add_argument("--weights", type=float, nargs="+", help="how much of each [equal shares]")
+    parser.add_argument("--rank", type=int, default=RANK, help=f"[{RANK}]")
+    parser.add_argument("--out", type=Path, default=Path("training/out/soup"))
+    parser.add_argument("--name", help="name of the base model in the adapter's card, where others find it")
+    chosen = parser.parse_args()
+    run(**vars(chosen))
+
+
+def run(
+    base: Path,
+    adapters: Sequence[Path],
+    out: Path,
+    rank: int = RANK,
+    weights: Sequence[float] | None = None,
+    name: str | None = None,
+) -> None:
+    """Write the weighted sum of `adapters` at `rank`, and beside it what it was made of."""
+    from peft import PeftModel
+
+    shares = list(weights or [1 / len(adapters)] * len(adapters))
+    if len(shares) != len(adapters):
+        raise SystemExit(f"--weights has {len(shares)} numbers for {len(adapters)} adapters")
+    names = [f"part{number}" for number in range(len(adapters))]
+    network = PeftModel.from_pretrained(load_model(base, torch.float32, "cpu"), str(adapters[0]), names[0])
+    for folder, other in zip(adapters[1:], names[1:], strict=True):
+        network.load_adapter(str(folder), other)
+    network.add_weighted_adapter(names, shares, "soup", combination_type="svd", svd_rank=rank, svd_full_matrices=False)
+    out.mkdir(parents=True, exist_ok=True)
+    save(network, out, name or base.name, "soup")
+    parts = [{"weight": share} | _card(folder) for folder, share in zip(adapters, shares, strict=True)]
+    error = merged_error(base, out, range(3, 67), "cpu")
+    card = {
+        "base": name or base.name,
+        "base_weights": digest(base),
+        "rank": rank,
+        "parts": parts,
+        "merged_against_adapter": error,
+    }
+    (out / "training.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    print(f"merged against base and adapter: relative difference of logits {error:.1e}; adapter in {out}")
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    """An adapter's SHA-256, and what `train.py` recorded of it; None where it is another's."""
+    file = folder / "training.json"
+    told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return {"sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(), "training": told}
+
+
+if __name__ == "__main__":
+    main()
