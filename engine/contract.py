@@ -87,8 +87,8 @@ class Grammar:
 
         Only `max_tokens` bounds its length; a span cut there is still a piece of the text. `otherwise` are replies
         that are allowed beside a span, such as a sentence that says there is none. The first of them is begun only
-        where it is likelier by `margin`, in units of the natural logarithm, than any other beginning; an engine that
-        leaves the drawing to a server does not heed that.
+        where it is likelier by `margin`, in units of the natural logarithm, than any other beginning, or where that is
+        negative, less likely by no more than so much; an engine that leaves the drawing to a server does not heed it.
         """
         return cls("span", text, tuple(otherwise), margin)
 

@@ -138,14 +138,15 @@ def test_a_span_may_be_left_for_another_reply(engine):
     assert sum(text in TEXT for text in texts) > 10
 
 
-def test_the_first_other_reply_must_be_likelier_by_the_margin(tokenizer):
+@pytest.mark.parametrize("margin", [2.0, -0.5])
+def test_the_first_other_reply_must_be_likelier_by_the_margin(tokenizer, margin):
     """At the beginning alone, and of no other reply."""
-    grammar = Grammar.span("a red kite", otherwise=("Not there.", "yes"), margin=2.0)
+    grammar = Grammar.span("a red kite", otherwise=("Not there.", "yes"), margin=margin)
     matcher = Grammars(tokenizer, [tokenizer.eos_token_id]).matcher(grammar)
     no, yes = (tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in ("Not", "yes"))
     logits = torch.zeros(len(tokenizer))
     matcher.mask(logits)
-    assert (logits[no], logits[yes]) == (-2.0, 0.0)
+    assert (logits[no], logits[yes]) == (-margin, 0.0)
     matcher.accept(no)
     logits = torch.zeros(len(tokenizer))
     matcher.mask(logits)
