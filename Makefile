@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DOC ?= examples/fhs-3.0.pdf
-Q ?= What does /boot contain?
+Q ?= Where do add-on application software packages go?
 export LONGLEAF_LIBRARY ?= $(CURDIR)/.longleaf
 
 .PHONY: ask test lint wheel clean

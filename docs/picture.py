@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
-QUESTION = "What does /boot contain?"
+QUESTION = "Where do add-on application software packages go?"
 COMMAND = ["ask", "examples/fhs-3.0.pdf", QUESTION]
 
 
