@@ -40,7 +40,7 @@ _EXTRACT_TOKENS = 64
 _REASONED, _NEIGHBOURS = 3, 1
 _WIDELY_REASONED, _WIDELY = 4, 3
 """Quotes to reason over and sentences on either side of each; the latter for questions of several names, whose answer
-takes two places more often than one. On HotpotQA it answers more, on other questions of xquad less."""
+takes two places more often than one. Chosen on 64 questions of HotpotQA; docs/benchmarks.md has what it is worth."""
 
 _SENTENCE_TOKENS = 60
 _PASSAGE_TOKENS = 300

@@ -86,14 +86,10 @@ def lacking(chosen: Xquad, count: int) -> list[Probe]:
     probes = []
     for number, item in enumerate(chosen.questions[:count]):
         own = chosen.articles[item.article]
-        near = [
-            part
-            for place, part in enumerate(own)
-            if place != item.paragraph and part.strip() and not holds(part, item.golds)
-        ]
+        near = [part for place, part in enumerate(own) if place != item.paragraph and _lacks(part, item.golds)]
         draw = random.Random(f"lacking:{number}")
         others = [place for place in range(len(chosen.articles)) if place != item.article]
-        far = [part for part in chosen.articles[draw.choice(others)] if part.strip() and not holds(part, item.golds)]
+        far = [part for part in chosen.articles[draw.choice(others)] if _lacks(part, item.golds)]
         if near:
             words = set(_words(item.text))
             nearest = max(near, key=lambda part: len(words & set(_words(part))))
@@ -101,6 +97,11 @@ def lacking(chosen: Xquad, count: int) -> list[Probe]:
         if far:
             probes.append(Probe("unanswerable", "other article", number, item.text, draw.choice(far), ()))
     return probes
+
+
+def _lacks(part: str, golds: Sequence[str]) -> bool:
+    """Whether a paragraph says something, and not the answer."""
+    return bool(part.strip()) and not holds(part, golds)
 
 
 def made(items: Items, part: str, tasks: Iterable[str], length: int, count: int) -> list[Probe]:

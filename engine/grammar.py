@@ -219,15 +219,15 @@ def lark(grammar: Grammar) -> str:
         if not options:
             raise EngineFailed("a choice grammar needs at least one option")
         return f"start: CHOICE\nCHOICE: {' | '.join(options)}"
-    if not grammar.source.strip():
-        if not grammar.otherwise:
-            raise EngineFailed("a span grammar needs a text with at least one word")
-        return f"start: OTHERWISE\nOTHERWISE: {' | '.join(map(_quoted, grammar.otherwise))}"
-    text = json.dumps({"substring_words": grammar.source}, ensure_ascii=False)
-    span = f"SPAN: PIECE & /\\S((?s:.)*\\S)?/\nPIECE: %regex {text}"
-    if not grammar.otherwise:
-        return f"start: SPAN\n{span}"
-    return f"start: SPAN | OTHERWISE\nOTHERWISE: {' | '.join(map(_quoted, grammar.otherwise))}\n{span}"
+    rules = {}
+    if grammar.source.strip():
+        text = json.dumps({"substring_words": grammar.source}, ensure_ascii=False)
+        rules["SPAN"] = f"PIECE & /\\S((?s:.)*\\S)?/\nPIECE: %regex {text}"
+    if grammar.otherwise:
+        rules["OTHERWISE"] = " | ".join(map(_quoted, grammar.otherwise))
+    if not rules:
+        raise EngineFailed("a span grammar needs a text with at least one word")
+    return "\n".join([f"start: {' | '.join(rules)}", *(f"{name}: {rule}" for name, rule in rules.items())])
 
 
 def _quoted(text: str) -> str:

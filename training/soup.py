@@ -10,7 +10,6 @@ adapters has the sum of their ranks; it is cut to `--rank` by its singular value
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ import torch
 from longleaf.engine.loading import load_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from train import WEIGHTS, digest, merged_error, save
+from train import WEIGHTS, digest, merged_error, save, weights_of
 
 RANK = 19
 """The largest that keeps the adapter of SmolLM2-135M in bfloat16 below 12 MB."""
@@ -65,7 +64,7 @@ def run(
     error = merged_error(base, out, range(3, 67), "cpu")
     card = {
         "base": name or base.name,
-        "base_weights": digest(base),
+        "base_weights": digest(weights_of(base)),
         "rank": rank,
         "parts": parts,
         "merged_against_adapter": error,
@@ -78,7 +77,7 @@ def _card(folder: Path) -> dict[str, Any]:
     """An adapter's SHA-256, and what `train.py` recorded of it; None where it is another's."""
     file = folder / "training.json"
     told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-    return {"sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(), "training": told}
+    return {"sha256": digest([folder / WEIGHTS]), "training": told}
 
 
 if __name__ == "__main__":

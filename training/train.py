@@ -126,10 +126,10 @@ def run(
     error = merged_error(base, out, (held or rows)[0].ids, device)
     card = {
         "base": name or base.name,
-        "base_weights": digest(base),
-        "examples": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in examples},
+        "base_weights": digest(weights_of(base)),
+        "examples": {file.name: digest([file]) for file in examples},
         "used": len(rows),
-        "initial": None if initial is None else hashlib.sha256((initial / WEIGHTS).read_bytes()).hexdigest(),
+        "initial": None if initial is None else digest([initial / WEIGHTS]),
         "config": asdict(config),
         "processes": crew.size,
         "steps": steps,
@@ -318,10 +318,15 @@ def _resume(network: Any, optimizer: Any, out: Path) -> tuple[int, float, float]
     return int(state["step"]), float(state["seconds"]), float(state["seconds"])
 
 
-def digest(base: Path) -> str:
-    """SHA-256 of a model's weights."""
+def weights_of(base: Path) -> list[Path]:
+    """The files of a model's weights, in order."""
+    return sorted(base.glob("*.safetensors"))
+
+
+def digest(files: Sequence[Path]) -> str:
+    """SHA-256 of files, one behind another."""
     found = hashlib.sha256()
-    for file in sorted(base.glob("*.safetensors")):
+    for file in files:
         found.update(file.read_bytes())
     return found.hexdigest()
 

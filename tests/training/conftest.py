@@ -5,9 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_llama import write_model
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "training"))
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """The folder of a tiny model to train on, which no test changes."""
+    return write_model(tmp_path_factory.mktemp("base") / "tiny", window=512, spread=0.02, seed=3)
 
 
 @pytest.fixture(scope="session")

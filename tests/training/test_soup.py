@@ -1,15 +1,10 @@
 """Averaging adapters: what the mean adds to the base, and what is recorded of it."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from tiny_llama import write_model
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "training"))
 soup = pytest.importorskip("soup")
 train = pytest.importorskip("train")
 
@@ -17,11 +12,6 @@ from longleaf.engine import adapter as adapters  # noqa: E402
 from longleaf.engine.loading import load_model  # noqa: E402
 
 LAYER = "model.layers.0.mlp.down_proj"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp("base") / "tiny", window=512, spread=0.02, seed=3)
 
 
 @pytest.fixture(scope="module")

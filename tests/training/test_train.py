@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_llama import write_model
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "training"))
@@ -19,11 +18,6 @@ from longleaf.engine import adapter as adapters  # noqa: E402
 from longleaf.engine.contract import Message  # noqa: E402
 from longleaf.engine.loading import load_model, load_tokenizer  # noqa: E402
 from longleaf.engine.prompt import PromptForm  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp("base") / "tiny", window=512, spread=0.02, seed=3)
 
 
 @pytest.fixture(scope="module")
