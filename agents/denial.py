@@ -15,6 +15,10 @@ Below zero: the default reader denies too seldom by itself. docs/benchmarks.md h
 """
 
 
+AMONG = 8
+"""How many of the likeliest spans a reply that is one of them is chosen from; see `Grammar.span`."""
+
+
 def denied(reply: str) -> bool:
     """Whether a reply says that the answer is not in the text, and nothing else. Case and punctuation do not matter."""
     return _words(reply) == _words(NOT_IN_TEXT)

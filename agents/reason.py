@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from longleaf.agents.call import call
-from longleaf.agents.denial import MARGIN, NOT_IN_TEXT
+from longleaf.agents.denial import AMONG, MARGIN, NOT_IN_TEXT
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Wording, Work
 from longleaf.engine.contract import Grammar, Request, Sampling
@@ -23,7 +23,7 @@ def asked(work: Work, prompt_name: str = "reason", request_id: str = "answer", *
     """
     prompt = load(prompt_name)
     otherwise = (NOT_IN_TEXT, "yes", "no") if _YES_OR_NO.match(work.ask.question) else (NOT_IN_TEXT,)
-    grammar = Grammar.span("\n\n".join(slots.values()), otherwise, MARGIN) if _held(work) else None
+    grammar = Grammar.span("\n\n".join(slots.values()), otherwise, MARGIN, AMONG) if _held(work) else None
     return Request(
         request_id,
         prompt.messages(question=work.ask.question, **slots),

@@ -16,7 +16,7 @@ from items import GOLD, Items
 from report import read_lines
 from score import exact, f1, holds, normalised
 
-from longleaf.agents.denial import MARGIN, NOT_IN_TEXT, denied
+from longleaf.agents.denial import AMONG, MARGIN, NOT_IN_TEXT, denied
 from longleaf.agents.prompt import load
 from longleaf.engine.contract import Done, Engine, Failed, Grammar, Request, Sampling
 
@@ -118,7 +118,7 @@ def made(items: Items, part: str, tasks: Iterable[str], length: int, count: int)
 def request(probe: Probe, id_: str, held: bool = False) -> Request:
     """The request that a reader would make, at temperature 0; `held` to spans of the text as with `read.copy_spans`."""
     prompt = load(probe.prompt)
-    grammar = Grammar.span(probe.text, (NOT_IN_TEXT,), MARGIN) if held else None
+    grammar = Grammar.span(probe.text, (NOT_IN_TEXT,), MARGIN, AMONG) if held else None
     messages = prompt.messages(quotes=probe.text, document=probe.text, question=probe.question)
     sampling = Sampling(max_tokens=ANSWER_TOKENS, stop=("\n\n",), seed=0, grammar=grammar)
     return Request(id_, messages, sampling, prompt.prefix)

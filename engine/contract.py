@@ -60,6 +60,7 @@ class Grammar:
     source: str
     otherwise: tuple[str, ...] = ()
     margin: float = 0.0
+    among: int = 1
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any]) -> Grammar:
@@ -82,15 +83,18 @@ class Grammar:
         return cls("regex", pattern)
 
     @classmethod
-    def span(cls, text: str, otherwise: Sequence[str] = (), margin: float = 0.0) -> Grammar:
+    def span(cls, text: str, otherwise: Sequence[str] = (), margin: float = 0.0, among: int = 1) -> Grammar:
         """A piece of `text`, character for character, from the start of one word to the end of another.
 
         Only `max_tokens` bounds its length; a span cut there is still a piece of the text. `otherwise` are replies
         that are allowed beside a span, such as a sentence that says there is none. The first of them is begun only
         where it is likelier by `margin`, in units of the natural logarithm, than any other beginning, or where that is
-        negative, less likely by no more than so much; an engine that leaves the drawing to a server does not heed it.
+        negative, less likely by no more than so much. At temperature 0, where the first of `otherwise` is not begun,
+        the engine may weigh the `among` likeliest spans against each other and give the one with the greatest expected
+        F1 of words; 1 takes the likeliest word by word. An engine that leaves the drawing to a server heeds neither
+        `margin` nor `among`, and a document that is kept open does not heed `among`.
         """
-        return cls("span", text, tuple(otherwise), margin)
+        return cls("span", text, tuple(otherwise), margin, among)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class Grammars:
         tokenizer has no fast form.
         """
         avoided = None
-        if grammar.margin and grammar.otherwise:
+        if grammar.otherwise and (grammar.margin or grammar.among > 1):
             first = self._tokenizer(grammar.otherwise[0], add_special_tokens=False)["input_ids"][0]
             avoided = (int(first), grammar.margin)
         return Matcher(compile_grammar(grammar, self._vocabulary), self._ends, avoided)
@@ -105,6 +105,15 @@ class Matcher:
         self._matcher = matcher
         self._ends = ends
         self._avoided = avoided
+
+    @property
+    def avoided(self) -> int | None:
+        """The token that is begun with only by a margin; none once the reply has begun."""
+        return self._avoided[0] if self._avoided is not None else None
+
+    def copy(self) -> Matcher:
+        """A matcher at the same place, which goes its own way from here."""
+        return Matcher(self._matcher.deep_copy(), self._ends, self._avoided)
 
     def mask(self, logits: torch.Tensor) -> None:
         """Set the logits `[vocabulary]` of tokens that may not come next to minus infinity, in place.

@@ -14,6 +14,7 @@ from longleaf.engine.grammar import Matcher
 from longleaf.engine.prompt import Prompt
 from longleaf.engine.repetition import runs_in_circles
 from longleaf.engine.sampling import Sampler
+from longleaf.engine.spans import SpanTree
 from longleaf.engine.stops import StopScanner
 
 
@@ -40,6 +41,7 @@ class Row:
         self.seconds = 0.0
         self.cached_tokens = 0
         self._matcher = matcher
+        self._tokenizer = tokenizer
         self._prompt = prompt.ids
         self._reply: list[int] = []
         self._limit = min(request.sampling.max_tokens, room)
@@ -47,7 +49,8 @@ class Row:
         self._turn_stops = prompt.stops
         self._text: list[str] = []
         self._detokenizer = Detokenizer(tokenizer, prompt.ids)
-        self._scanner = StopScanner((*request.sampling.stop, *prompt.stops))
+        self._stops = (*request.sampling.stop, *prompt.stops)
+        self._scanner = StopScanner(self._stops)
 
     @property
     def ids(self) -> Sequence[int]:
@@ -78,14 +81,39 @@ class Row:
         if self._matcher is not None:
             self._matcher.mask(logits)
 
+    def tree(self, first: int, cache: Any) -> SpanTree | None:
+        """Where to look for the reply among many, beginning from a cache of the prompt.
+
+        None where it is drawn token by token: the grammar or the temperature wants it so, it has begun, or `first`,
+        the likeliest first token, is that of the reply which the grammar lets begin by a margin alone.
+        """
+        grammar, matcher = self.request.sampling.grammar, self._matcher
+        if grammar is None or matcher is None or grammar.among <= 1 or not self.sampler.greedy or self._reply:
+            return None
+        if first == matcher.avoided:
+            return None
+        return SpanTree(
+            matcher.copy(),
+            cache,
+            width=grammar.among,
+            limit=self._limit,
+            ends=self._ends,
+            text_of=self._text_of,
+            ruled_out=matcher.avoided,
+        )
+
+    def fail(self, error: LongleafError) -> list[Event]:
+        """End without a reply."""
+        self.finished = True
+        return [Failed(self.request.id, error)]
+
     def accept(self, token: int) -> list[Event]:
         """Take the next token id; returns what can be shown, and `Done` or `Failed` where this ends the reply."""
         self._reply.append(token)
         try:
             whole = self._matcher is not None and self._matcher.accept(token)
         except LongleafError as error:
-            self.finished = True
-            return [Failed(self.request.id, error)]
+            return self.fail(error)
         if token in self._ends:
             return self._end("end")
         shown = self._scanner.push(self._detokenizer.push(token))
@@ -94,6 +122,11 @@ class Row:
         if self._matcher is None and runs_in_circles(self._reply):
             return [*self._show(shown), *self._end("loop")]
         return self._show(shown)
+
+    def _text_of(self, tokens: Sequence[int]) -> str:
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        scanner = StopScanner(self._stops)
+        return (scanner.push(text) + scanner.finish()).strip()
 
     def _show(self, text: str) -> list[Event]:
         if not text:

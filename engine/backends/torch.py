@@ -50,6 +50,7 @@ from longleaf.engine.precision import faster_dtype
 from longleaf.engine.prefixes import PrefixStore
 from longleaf.engine.prompt import PromptForm
 from longleaf.engine.row import Row
+from longleaf.engine.spans import SpanTree, choose, takes_trees
 
 DtypeName = Literal["auto", "float32", "bfloat16"]
 
@@ -89,6 +90,7 @@ class TorchEngine:
         self._ends = _turn_ends(model, tokenizer)
         self._grammars = Grammars(tokenizer, self._ends)
         self._prefixes = PrefixStore(limits.kept_tokens, limits.chunk)
+        self._takes_trees = takes_trees(model)
         self._layers = int(model.config.get_text_config(decoder=True).num_hidden_layers)
         self._lock = threading.Lock()
         self._scorer = self.scorer(heads) if heads else None
@@ -321,12 +323,13 @@ class TorchEngine:
         rows: list[Row] = []
         caches: list[Any] = []
         for row in group:
-            token, cache = self._prefill(row)
-            yield from row.accept(token)
+            token, logits, cache = self._prefill(row)
+            tree = row.tree(token, cache) if self._takes_trees else None
+            yield from row.accept(token) if tree is None else self._weigh(row, tree, logits)
             if not row.finished:
                 rows.append(row)
                 caches.append(cache)
-            del cache
+            del logits, cache, tree
         if not rows:
             return
         batch = Batch(rows, caches)
@@ -336,9 +339,34 @@ class TorchEngine:
                 yield from row.accept(token)
             batch.drop_finished()
 
+    def _weigh(self, row: Row, tree: SpanTree, logits: torch.Tensor) -> Iterator[Event]:
+        """Answer with the best of the likeliest replies, which ends the row."""
+        try:
+            while not tree.finished:
+                logits = self._extend(row, tree, logits)
+        except EngineFailed as error:
+            yield from row.fail(error)
+            return
+        for token in choose(tree.candidates()).tokens:
+            yield from row.accept(token)
+            if row.finished:  # by a stop string
+                return
+
     @torch.inference_mode()
-    def _prefill(self, row: Row) -> tuple[int, Any]:
-        """Compute a prompt; returns the first token of the reply and the row's cache."""
+    def _extend(self, row: Row, tree: SpanTree, logits: torch.Tensor) -> torch.Tensor:
+        """Add a level to a tree by the logits of its leaves, and compute those of the next."""
+        with self._lock:
+            start = time.perf_counter()
+            model = self._running_model()
+            tree.extend(logits)
+            if not tree.finished:
+                logits = model(**tree.inputs(model), use_cache=True).logits[0]
+            row.seconds += time.perf_counter() - start
+            return logits
+
+    @torch.inference_mode()
+    def _prefill(self, row: Row) -> tuple[int, torch.Tensor, Any]:
+        """Compute a prompt; returns the first token of the reply, its logits `[1, vocabulary]` and the row's cache."""
         with self._lock:
             start = time.perf_counter()
             model = self._running_model()
@@ -358,7 +386,7 @@ class TorchEngine:
             token = row.sampler.draw(logits[0, -1])
             row.cached_tokens += done
             row.seconds += time.perf_counter() - start
-            return token, cache
+            return token, logits[:, -1], cache
 
     @torch.inference_mode()
     def _step(self, batch: Batch) -> list[int]:
