@@ -7,7 +7,7 @@ least Bayes risk: the greatest word F1 to expect if one of them, drawn by its pr
 
 The beams are a tree of tokens in the cache of one request. Each step computes its leaves as one sequence, under a mask
 by which a token sees the prompt and its own ancestors (Miao et al. 2023, "SpecInfer", arXiv:2305.09781), so that
-nothing is copied; on a CPU a step of eight tokens costs about what one token does.
+nothing is copied; a 135M model on one CPU core takes about twice as long for eight tokens as for one.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ from longleaf.engine.growing_cache import cache_name
 POWER = 0.5
 """To which probabilities are raised before spans are weighed. At 1 the likeliest span of a small model, which is surer
 than it is right, mostly decides alone; below 1 those that overlap count together."""
+
+LEAST = 0.05
+"""A beginning is given up where it is less likely than this share of the likeliest whole reply. Of 46 questions none
+got another reply by it, in half the steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +55,10 @@ class _Leaf:
 class SpanTree:
     """Beam search for the `width` likeliest replies of at most `limit` tokens after a prompt.
 
-    `cache` holds the prompt and from then on the tree; `logits` `[vocabulary]` are those after the prompt, and
-    `ruled_out` is a token with which no reply begins. Probabilities are those among what the grammar allows.
-    `text_of` turns tokens into the text by which replies are told apart. The caller alternates `extend` with a forward
-    pass of `inputs`, whose logits it gives to the next `extend`, until the tree is `finished`.
+    `cache` holds the prompt and from then on the tree; `ruled_out` is a token with which no reply begins.
+    Probabilities are those among what the grammar allows. `text_of` turns tokens into the text by which replies are told
+    apart. The caller gives `extend` the logits after the prompt, then those of a forward pass of `inputs`, and so on
+    until the tree is `finished`.
     """
 
     def __init__(
@@ -93,8 +97,9 @@ class SpanTree:
                 self._whole.setdefault(self._text(tokens), {})[tokens] = log_probability
             elif len(leaves) < self._width:
                 leaves.append(_Leaf(tokens, log_probability, matcher, (*parent.slots, slot + len(leaves))))
-        self._leaves = leaves
         found = self.candidates()
+        least = found[0].log_probability + math.log(LEAST) if found else float("-inf")
+        self._leaves = leaves = [leaf for leaf in leaves if leaf.log_probability >= least]
         self.finished = not leaves or (
             len(found) == self._width and found[-1].log_probability > leaves[0].log_probability
         )

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import scripts
 
-from longleaf.agents.denial import NOT_IN_TEXT, denied
+from longleaf.agents.denial import AMONG, MARGIN, NOT_IN_TEXT, denied
 from longleaf.agents.reader import Ask, Options
 from longleaf.agents.registry import readers
 from longleaf.agents.run import NOT_FOUND, from_json, to_json
@@ -90,6 +90,7 @@ def test_the_last_wording_can_be_held_to_the_text(desk, reader):
     assert last.id == "answer"
     held = last.sampling.grammar
     assert (held.kind, held.otherwise) == ("span", (NOT_IN_TEXT,))
+    assert (held.margin, held.among) == (MARGIN, AMONG)
     assert " ".join(scripts.SENTENCE.split()) in held.source
     assert held.source in last.messages[-1].content or reader == "structured"
 

@@ -5,7 +5,9 @@ from failures import counted, kind_of
 from items import Items
 from probes import asked, lacking, made, paragraphs, request, xquad
 
+from longleaf.agents.denial import AMONG, MARGIN, NOT_IN_TEXT
 from longleaf.engine.backends.scripted import ScriptedEngine
+from longleaf.engine.contract import Grammar
 
 ARTICLES = {
     "a": ["The mill of Zubrow burned in 1887.", "The mill of Zubrow stood by the river Lutz.", "Rye grew here."],
@@ -49,6 +51,9 @@ def test_probes_are_asked_in_the_prompts_of_the_readers(data):
     message = request(probe, "x").messages[-1].content
     assert message.index("<text>") < message.index(probe.text) < message.index("</text>")
     assert message.endswith(f"Question: {probe.question}")
+    assert request(probe, "x").sampling.grammar is None
+    held = request(probe, "x", held=True).sampling.grammar
+    assert held == Grammar.span(probe.text, (NOT_IN_TEXT,), MARGIN, AMONG)
 
 
 def test_rows_come_in_order_whatever_the_order_of_replies(data):

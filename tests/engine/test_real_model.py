@@ -2,7 +2,7 @@
 
 import pytest
 
-from longleaf.engine import Message, ModelStore, Request, Sampling, complete, open_engine
+from longleaf.engine import Grammar, Message, ModelStore, Request, Sampling, complete, open_engine
 from longleaf.engine.contract import Done, Keeping
 
 pytestmark = pytest.mark.model
@@ -63,6 +63,25 @@ def test_attention_puts_eight_needles_first(engine):
         assert number == 0 or scores.usage.cached_tokens > scores.tokens
         first.append(units[scores.units.index(max(scores.units))].split()[0])
     assert first == keepers
+
+
+def test_a_span_is_chosen_among_the_likeliest(models_folder):
+    text = (
+        "The mill by the river burned down in 1887. Its owner, Adela Trent, built it again in stone. The new mill had "
+        "three wheels, and it ground rye for the towns of Osterholt and Lund until the autumn of 1931."
+    )
+    reader = open_engine("smollm2-135m-reader", ModelStore(models_folder), device="cpu", dtype="float32")
+    asked = "Who built the mill again?", "When did the mill burn down?", "What did the new mill grind?"
+    requests = [
+        ask(f"{text}\n\nQuestion: {question}", grammar=Grammar.span(text, ["Not in the text."], -0.5, among=8))
+        for question in asked
+    ]
+    replies = [complete(reader, request) for request in requests]
+    reader.close()
+    assert all(reply.text in text and reply.stop_reason == "end" for reply in replies)
+    for reply, gold in zip(replies, ("Adela Trent", "1887", "rye"), strict=True):
+        assert gold in reply.text
+        assert len(reply.text) < 30
 
 
 def test_a_document_that_is_kept_answers_as_the_whole_prompt_does(models_folder, tmp_path):

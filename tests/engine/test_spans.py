@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longleaf.engine import EngineFailed, Grammar, Message, Request, Sampling, Token, complete
+from longleaf.engine import EngineFailed, Grammar, Message, Request, Sampling, Token, complete, spans
 from longleaf.engine.backends.torch import Limits, TorchEngine
 from longleaf.engine.contract import Done, Failed, ModelCard
 from longleaf.engine.grammar import Grammars, Matcher
@@ -104,8 +104,14 @@ def test_a_tree_computes_what_plain_passes_do(tokenizer, name, attention):
         assert candidate.log_probability == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_wide_tree_finds_everything_and_adds_up_tokenizations(engine, tokenizer):
-    """ "here" has three tokenizations, and with "he" all is found: the probabilities add up to 1."""
+@pytest.fixture
+def exhaustive(monkeypatch):
+    """No beginning is given up for being unlikely."""
+    monkeypatch.setattr(spans, "LEAST", 1e-12)
+
+
+def test_a_wide_tree_finds_everything_and_adds_up_tokenizations(engine, tokenizer, exhaustive):
+    """The word "here" has three tokenizations, and with "he" all is found: the probabilities add up to 1."""
     prompt = tokenizer("here")["input_ids"]
     grammar = Grammar.span("here", ("he",))
     found, _ = searched(engine._model, tokenizer, prompt, grammar, width=20, limit=9)
@@ -116,7 +122,7 @@ def test_a_wide_tree_finds_everything_and_adds_up_tokenizations(engine, tokenize
     assert alone < here.log_probability
 
 
-def test_a_narrow_tree_finds_the_likeliest_of_a_wide_one(engine, tokenizer):
+def test_a_narrow_tree_finds_the_likeliest_of_a_wide_one(engine, tokenizer, exhaustive):
     options = ("a b", "a", "b c", "heron", "in", "re")
     prompt = tokenizer("Which one?")["input_ids"]
     grammar = Grammar.choice(options)
@@ -127,15 +133,29 @@ def test_a_narrow_tree_finds_the_likeliest_of_a_wide_one(engine, tokenizer):
     assert narrow[0].log_probability <= found[0].log_probability + 1e-4
 
 
+def test_only_replies_of_small_weight_are_given_up(engine, tokenizer, monkeypatch):
+    grammar = Grammar.span(TEXT, (NONE,))
+    for number in range(6):
+        prompt = tokenizer(f"Which one? {number}")["input_ids"]
+        options = {"width": 12, "limit": 12, "text_of": str}
+        found, steps = searched(engine._model, tokenizer, prompt, grammar, **options)
+        with monkeypatch.context() as patch:
+            patch.setattr(spans, "LEAST", 1e-12)
+            all_found, all_steps = searched(engine._model, tokenizer, prompt, grammar, **options)
+        least = all_found[0].log_probability + math.log(spans.LEAST)
+        assert steps <= all_steps
+        assert {one.tokens for one in all_found if one.log_probability > least} <= {one.tokens for one in found}
+
+
 def candidates(**chances):
     return [Candidate(text.replace("_", " "), (place,), math.log(p)) for place, (text, p) in enumerate(chances.items())]
 
 
 def test_overlapping_spans_elect_the_middle_one():
-    spans = candidates(
+    overlapping = candidates(
         in_the_White_House=0.25, White_House=0.2, the_White_House=0.22, Washington=0.3, Washington_D_C=0.03
     )
-    assert choose(spans).text == "the White House"
+    assert choose(overlapping).text == "the White House"
 
 
 def test_without_overlap_the_likeliest_is_chosen():
