@@ -29,8 +29,8 @@ POWER = 0.5
 than it is right, mostly decides alone; below 1 those that overlap count together."""
 
 LEAST = 0.05
-"""A beginning is given up where it is less likely than this share of the likeliest whole reply. Of 46 questions none
-got another reply by it, in half the steps."""
+"""Replies less likely than this share of the likeliest are neither sought nor weighed. On 46 questions that halved the
+steps and changed no reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,10 @@ class _Leaf:
 class SpanTree:
     """Beam search for the `width` likeliest replies of at most `limit` tokens after a prompt.
 
-    `cache` holds the prompt and from then on the tree; `ruled_out` is a token with which no reply begins.
-    Probabilities are those among what the grammar allows. `text_of` turns tokens into the text by which replies are told
-    apart. The caller gives `extend` the logits after the prompt, then those of a forward pass of `inputs`, and so on
-    until the tree is `finished`.
+    `cache` holds the prompt and from then on the tree; `ruled_out` is a token with which no reply begins; `text_of`
+    turns tokens into the text by which replies are told apart. Probabilities are those among what the grammar allows.
+    The caller gives `extend` the logits after the prompt, then those of a forward pass of `inputs`, and so on until the
+    tree is `finished`.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class SpanTree:
             elif len(leaves) < self._width:
                 leaves.append(_Leaf(tokens, log_probability, matcher, (*parent.slots, slot + len(leaves))))
         found = self.candidates()
-        least = found[0].log_probability + math.log(LEAST) if found else float("-inf")
+        least = _least(found)
         self._leaves = leaves = [leaf for leaf in leaves if leaf.log_probability >= least]
         self.finished = not leaves or (
             len(found) == self._width and found[-1].log_probability > leaves[0].log_probability
@@ -122,12 +122,14 @@ class SpanTree:
         }
 
     def candidates(self) -> list[Candidate]:
-        """The likeliest whole replies so far, at most `width`, the likeliest first."""
+        """The likeliest whole replies so far, at most `width`, the likeliest first; none below `LEAST`."""
         found = [
             Candidate(text, max(ways, key=ways.__getitem__), _log_sum(ways.values()))
             for text, ways in self._whole.items()
         ]
-        return sorted(found, key=lambda candidate: -candidate.log_probability)[: self._width]
+        found.sort(key=lambda candidate: -candidate.log_probability)
+        least = _least(found)
+        return [candidate for candidate in found[: self._width] if candidate.log_probability >= least]
 
     def _continuations(self, logits: torch.Tensor) -> list[tuple[float, _Leaf, int]]:
         """Enough of the likeliest next tokens that `width` of them go on, unless the grammar ends many replies."""
@@ -181,6 +183,10 @@ def takes_trees(model: Any) -> bool:
     full = kinds == {"full_attention"} if kinds else not getattr(config, "sliding_window", None)
     # ALiBi (Press et al. 2022) makes its distances of the mask.
     return full and not getattr(config, "alibi", False) and config._attn_implementation in ("eager", "sdpa")
+
+
+def _least(found: Sequence[Candidate]) -> float:
+    return found[0].log_probability + math.log(LEAST) if found else float("-inf")
 
 
 def _log_sum(values: Collection[float]) -> float:
