@@ -29,10 +29,12 @@ from gpu_report import (
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from longleaf.engine.attention.contract import Paged, Plan
-from longleaf.engine.attention.triton.append import summarize, summary_width
+from longleaf.engine.attention.triton.append import Kind, summarize, summary_width
 from longleaf.engine.attention.triton.decode import Decoder
 from longleaf.engine.attention.triton.retrieve import Retriever, score
 from longleaf.engine.attention.triton.select import select
+
+_KINDS: tuple[Kind, ...] = ("minmax", "mean")
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Pool:
     summary: torch.Tensor
 
 
-def pools(rows: int, tokens: int, page: int, layers: int) -> list[Pool]:
+def pools(rows: int, tokens: int, page: int, layers: int, kind: Kind) -> list[Pool]:
     """Random pages of some layers; a row's pages lie in any order, its last page is partly filled."""
     logical = tokens // page
     found = []
@@ -50,10 +52,11 @@ def pools(rows: int, tokens: int, page: int, layers: int) -> list[Pool]:
         values = torch.randn_like(keys)
         table = (torch.randperm(rows * logical, device=CARD).int() + 1).view(rows, logical)
         lengths = torch.full((rows,), tokens - 5, device=CARD, dtype=torch.int32)
-        summary = torch.full((len(keys), KV_HEADS, 2 * HEAD), math.nan, device=CARD, dtype=BF16)
+        width = summary_width(kind, page, HEAD)
+        summary = torch.full((len(keys), KV_HEADS, width), math.nan, device=CARD, dtype=BF16)
         filled = torch.full((len(keys),), page, device=CARD, dtype=torch.int32)
         filled[table[:, -1].long()] = page - 5
-        summarize(summary, keys, torch.arange(len(keys), device=CARD), filled, "minmax")
+        summarize(summary, keys, torch.arange(len(keys), device=CARD), filled, kind)
         found.append(Pool(Paged(keys, values, table, lengths), summary))
     return found
 
@@ -78,7 +81,20 @@ def reference_decode(query: torch.Tensor, paged: Paged, plan: Plan | None) -> to
     return out
 
 
-def check_decode(pool: Pool, rows: int, retriever: Retriever, decoder: Decoder) -> dict[str, float]:
+def expected_scores(query: torch.Tensor, pool: Pool, kind: Kind) -> torch.Tensor:
+    """The score of each page for each row and KV head, in float32: that of the query head that likes it best."""
+    summary = pool.summary[pool.paged.table.long()].float()
+    q = query.float().view(len(query), 1, KV_HEADS, GROUP, HEAD)
+    if kind == "minmax":
+        low, high = summary[..., None, :HEAD], summary[..., None, HEAD:]
+        found = (q.clamp_max(0) * low + q.clamp_min(0) * high).sum(-1).amax(-1)
+    else:
+        means = summary.unflatten(-1, (-1, HEAD))
+        found = (q[..., None, :] * means[..., None, :, :]).sum(-1).amax((-1, -2))
+    return found.transpose(1, 2) * SCALE
+
+
+def check_decode(pool: Pool, rows: int, retriever: Retriever, decoder: Decoder, kind: Kind) -> dict[str, float]:
     paged, page = pool.paged, pool.paged.page
     query = torch.randn(rows, HEADS, HEAD, device=CARD, dtype=BF16)
     new = tuple(torch.randn(rows, KV_HEADS, 1, HEAD, device=CARD, dtype=BF16) for _ in range(2))
@@ -88,11 +104,8 @@ def check_decode(pool: Pool, rows: int, retriever: Retriever, decoder: Decoder) 
     offset = ((paged.lengths - 1) % page).long()
     assert torch.equal(paged.keys[newest, :, offset], new[0][:, :, 0]), "the new token's key is not in its page"
     assert torch.equal(paged.values[newest, :, offset], new[1][:, :, 0]), "the new token's value is not in its page"
-    summary = pool.summary[paged.table.long()].float()
-    q = query.float().view(rows, 1, KV_HEADS, GROUP, HEAD)
-    low, high = summary[..., None, :HEAD], summary[..., None, HEAD:]
-    expected = (q.clamp_max(0) * low + q.clamp_min(0) * high).sum(-1).amax(-1).transpose(1, 2) * SCALE
-    scores = score(query, pool.summary, paged, SCALE, "minmax")
+    expected = expected_scores(query, pool, kind)
+    scores = score(query, pool.summary, paged, SCALE, kind)
     errors = {"score": demand("scores", error(scores, expected), 3e-3)}
     chosen = torch.zeros_like(scores, dtype=torch.bool).scatter_(2, plan.pages.long(), True)
     assert bool((plan.counts == retriever.budget).all()), "a plan is not full"
@@ -178,19 +191,20 @@ def kernels(report: Report, options: argparse.Namespace) -> None:
         tokens = thousands * K
         dense = dense_baselines(rows, tokens, flex=options.flex and (rows, thousands) == (1, 128))
         for page in pages_tried:
-            try:
-                _decode_row(report, rows, tokens, page, dense)
-            except Exception:  # noqa: BLE001 - the other shapes go on
-                traceback.print_exc()
-            release()
+            for kind in _KINDS:
+                try:
+                    _decode_row(report, rows, tokens, page, dense, kind)
+                except Exception:  # noqa: BLE001 - the other shapes go on
+                    traceback.print_exc()
+                release()
     _variants(report)
 
 
-def _decode_row(report: Report, rows: int, tokens: int, page: int, dense: dict[str, float]) -> None:
+def _decode_row(report: Report, rows: int, tokens: int, page: int, dense: dict[str, float], kind: Kind) -> None:
     layers = 2 if rows * tokens > 256 * K else 4
-    found = pools(rows, tokens, page, layers)
-    retriever, decoder = Retriever(BUDGET // page, kind="minmax"), Decoder()
-    errors = check_decode(found[0], rows, retriever, decoder)
+    found = pools(rows, tokens, page, layers, kind)
+    retriever, decoder = Retriever(BUDGET // page, kind=kind), Decoder()
+    errors = check_decode(found[0], rows, retriever, decoder, kind)
     queries = [torch.randn(rows, HEADS, HEAD, device=CARD, dtype=BF16) for _ in found]
     new = [torch.randn(rows, KV_HEADS, 1, HEAD, device=CARD, dtype=BF16) for _ in range(2)]
 
@@ -211,11 +225,12 @@ def _decode_row(report: Report, rows: int, tokens: int, page: int, dense: dict[s
     alone = microseconds(lambda: whole(0))
     chain = microseconds(all_layers, each=layers)
     kv = rows * KV_HEADS * HEAD * 2 * 2
-    read = kv * (BUDGET + tokens // page)
+    read = kv * BUDGET + found[0].summary[0].numel() * 2 * rows * (tokens // page)
     report.add(
         "decode attention, one layer, 2,048 tokens read",
         shape=f"{rows} x {tokens // K}K",
         page=page,
+        by=kind,
         dense_us=dense[best],
         dense_by=best,
         dense_roofline=f"{kv * tokens / report.bandwidth / dense[best] * 1e6:.0%}",
@@ -234,7 +249,7 @@ def _decode_row(report: Report, rows: int, tokens: int, page: int, dense: dict[s
 
 def _variants(report: Report) -> None:
     """What the launches' shapes cost at 1 x 128K, page 64; the engine's own choice is the first row."""
-    pool = pools(1, 128 * K, 64, 1)[0]
+    pool = pools(1, 128 * K, 64, 1, "minmax")[0]
     query = torch.randn(1, HEADS, HEAD, device=CARD, dtype=BF16)
     fused, apart = (Retriever(BUDGET // 64, kind="minmax", fused=one) for one in (True, False))
     plan = fused(query, pool.summary, pool.paged, SCALE)
@@ -244,18 +259,6 @@ def _variants(report: Report) -> None:
             variant=name,
             us=microseconds(lambda r=retriever: r(query, pool.summary, pool.paged, SCALE)),
         )
-    paged, by_means = pool.paged, Retriever(BUDGET // 64, kind="mean")
-    physical = torch.arange(len(paged.keys), device=CARD)
-    means = torch.empty(len(physical), KV_HEADS, summary_width("mean", 64, HEAD), device=CARD, dtype=BF16)
-    summarize(means, paged.keys, physical, torch.full_like(physical, 64, dtype=torch.int32), "mean")
-    of_row = means[paged.table[0].long()].float().view(-1, KV_HEADS, 1, 4, HEAD)
-    expected = (query.float().view(1, KV_HEADS, GROUP, 1, HEAD) * of_row).sum(-1).amax((2, 3)).T[None] * SCALE
-    demand("scores by means", error(score(query, means, paged, SCALE, "mean"), expected), 3e-3)
-    report.add(
-        "variants, 1 x 128K, page 64",
-        variant="choose by means of 16 tokens",
-        us=microseconds(lambda: by_means(query, means, paged, SCALE)),
-    )
     shapes = ((None, None, None), (None, None, 4), (16, 64, 4), (32, 64, 8), (16, 128, 8), (64, 32, 4), (32, 64, 2))
     for splits, tile, warps in shapes:
         try:
