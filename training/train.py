@@ -279,13 +279,13 @@ def end_of(tokenizer: Any) -> int:
     return int(tokenizer.eos_token_id if unknown else found)
 
 
-def save(network: Any, folder: Path, base: str, adapter: str = "default") -> None:
-    """One adapter of a network in bfloat16, in peft's own form."""
+def save(network: Any, folder: Path, base: str, adapter: str = "default", dtype: torch.dtype = torch.bfloat16) -> None:
+    """One adapter of a network, in peft's own form."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
     state = get_peft_model_state_dict(network, adapter_name=adapter)
-    weights = {name: weight.to(torch.bfloat16).contiguous() for name, weight in state.items()}
+    weights = {name: weight.to(dtype).contiguous() for name, weight in state.items()}
     save_file(weights, folder / WEIGHTS, {"format": "pt"})
     config = network.peft_config[adapter]
     config.inference_mode = True
