@@ -1,12 +1,10 @@
 """Writes the training examples.
 
     python training/build.py --mix reader                       # training/out/reader.jsonl.xz: what readers ask
-    python training/build.py --mix ask                          # training/out/ask.jsonl.xz: making up questions
     python training/build.py --mix chat --base MODEL_FOLDER     # training/out/chat.jsonl.xz: the base's own replies
     python training/build.py --scale 0.01 --show 5              # a few, and five of each task on the screen
 
-What overlaps an evaluation set is left out, and how much that was is said. With `ask` come the passages that questions
-may be made up about, `training/out/passages.jsonl.xz`.
+What overlaps an evaluation set is left out, and how much that was is said.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared = Path(os.environ.get("LONGLEAF_SHARED", ROOT.parent / "shared"))
     parser.add_argument("--data", type=Path, default=shared / "data")
-    parser.add_argument("--mix", choices=("reader", "ask", "chat"), default="reader")
+    parser.add_argument("--mix", choices=("reader", "chat"), default="reader")
     parser.add_argument("--base", type=Path, help="folder of the model that will be trained, for its replies")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="[training/out/MIX.jsonl.xz]")
@@ -53,10 +51,7 @@ def main() -> None:
     else:
         pool, dropped = without(read(chosen.data), Evaluation.read(chosen.data))
         print("left out, for they overlap an evaluation set:", dict(dropped))
-        made = list(examples(pool, chosen.mix, chosen.seed, chosen.scale))
-        if chosen.mix == "ask":
-            passages = [Example("passage", passage.title, "", "", "", passage.text) for passage in pool.filler]
-            write(passages, out.with_name("passages.jsonl.xz"))
+        made = list(examples(pool, chosen.seed, chosen.scale))
     write(made, out)
     digest = hashlib.sha256(out.read_bytes()).hexdigest()
     print(f"{len(made)} examples in {out}, sha256 {digest}")

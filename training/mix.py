@@ -10,7 +10,6 @@ from itertools import islice
 import notes
 import quoting
 import short
-from asking import asking
 from example import Example, example
 from sources import Pool
 
@@ -26,20 +25,10 @@ class Share:
     make: Make
 
 
-def shares(mix: str) -> tuple[Share, ...]:
-    """The shares of a mix.
-
-    `reader` is all that readers ask, short answers from one paragraph most of all; where a reader would show several, a
-    quarter has nothing to answer with. `ask` is for a model that makes up questions.
-    """
-    counts = dict(zip(_KINDS, _COUNTS[mix], strict=True))
-    return tuple(Share(name, counts[name], make) for name, make in _KINDS.items() if counts[name])
-
-
-def examples(pool: Pool, mix: str, seed: int, scale: float = 1.0) -> Iterator[Example]:
-    """A whole mix in random order. The same pool, mix, seed and scale give the same examples."""
+def examples(pool: Pool, seed: int, scale: float = 1.0) -> Iterator[Example]:
+    """The whole mix in random order. The same pool, seed and scale give the same examples."""
     made: list[Example] = []
-    for share in shares(mix):
+    for share in SHARES:
         draw = random.Random(f"{seed} {share.name}")
         made += islice(_stream(share.make, draw, pool), round(share.count * scale))
     random.Random(seed).shuffle(made)
@@ -81,28 +70,23 @@ def text(draw: random.Random, pool: Pool) -> Example:
     return Example("text", "filler", "", "", "", joined[: draw.randrange(400, 2400)])
 
 
-_KINDS: dict[str, Make] = {
-    "short answer": short.answerable,
-    "short answer, one paragraph": short.alone,
-    "short answer, not in the text": short.unanswerable,
-    "several steps": short.several,
-    "altered fact": short.altered,
-    "one form, many things": short.competing,
-    "yes or no": short.choice,
-    "story": short.story,
-    "quote": quoting.one,
-    "quote, nothing there": quoting.nothing,
-    "notes of a part": notes.memory,
-    "notes of a part of a story": notes.story,
-    "worker's unit": notes.chain,
-    "plan of a question": plan,
-    "summary": summary,
-    "text": text,
-    "question made up": asking,
-}
-_COUNTS = {
-    "reader": (
-        20000, 34000, 11000, 9000, 2500, 6500, 1800, 4000, 5000, 2400, 6000, 2600, 1800, 800, 900, 1200, 0,
-    ),
-    "ask": (*[0] * 16, 16000),
-}  # fmt: skip
+SHARES = (
+    Share("short answer", 20000, short.answerable),
+    Share("short answer, one paragraph", 34000, short.alone),
+    Share("short answer, not in the text", 11000, short.unanswerable),
+    Share("several steps", 9000, short.several),
+    Share("altered fact", 2500, short.altered),
+    Share("one form, many things", 6500, short.competing),
+    Share("yes or no", 1800, short.choice),
+    Share("story", 4000, short.story),
+    Share("quote", 5000, quoting.one),
+    Share("quote, nothing there", 2400, quoting.nothing),
+    Share("notes of a part", 6000, notes.memory),
+    Share("notes of a part of a story", 2600, notes.story),
+    Share("worker's unit", 1800, notes.chain),
+    Share("plan of a question", 800, plan),
+    Share("summary", 900, summary),
+    Share("text", 1200, text),
+)
+"""All that readers ask, short answers from one paragraph most of all; where a reader would show several, a quarter has
+nothing to answer with."""

@@ -8,7 +8,7 @@ import notes
 import quoting
 import short
 from example import read, write
-from mix import examples, shares
+from mix import SHARES, examples
 
 from longleaf.agents.prompt import load
 from longleaf.retrieval.sentence import sentences
@@ -95,21 +95,21 @@ def test_evidence_is_a_sentence_of_its_passage(pool):
 
 
 def test_the_mix_is_the_same_again_and_holds_every_task(pool):
-    one = list(examples(pool, "reader", 7, 0.004))
-    assert one == list(examples(pool, "reader", 7, 0.004))
-    assert one != list(examples(pool, "reader", 8, 0.004))
-    assert len(one) == sum(round(share.count * 0.004) for share in shares("reader"))
+    one = list(examples(pool, 7, 0.004))
+    assert one == list(examples(pool, 7, 0.004))
+    assert one != list(examples(pool, 8, 0.004))
+    assert len(one) == sum(round(share.count * 0.004) for share in SHARES)
     assert len(Counter(item.task for item in one)) > 10
 
 
 def test_about_a_quarter_has_nothing_to_answer_with():
-    counts = {share.name: share.count for share in shares("reader")}
+    counts = {share.name: share.count for share in SHARES}
     nowhere = counts["short answer, not in the text"]
     asked = [counts[name] for name in ("short answer", "several steps", "altered fact", "one form, many things")]
     assert 0.15 < nowhere / (nowhere + sum(asked)) < 0.3
 
 
 def test_examples_come_back_from_their_file(pool, tmp_path):
-    made = list(examples(pool, "reader", 7, 0.002))
+    made = list(examples(pool, 7, 0.002))
     write(made, tmp_path / "some.jsonl.xz")
     assert list(read(tmp_path / "some.jsonl.xz")) == made
