@@ -97,7 +97,7 @@ class Clarify:
 
     def estimate(self, ask: Ask, deps: Deps) -> Estimate:
         count = deps.engine.count
-        around = max(count(load(name).system + load(name).user + ask.question) for name in self.prompts) + _FRAME_TOKENS
+        around = max(count(load(name).frame(ask.question)) for name in self.prompts) + _FRAME_TOKENS
         depth, branches = ask.budget.depth, ask.budget.branches
         raising = 1 + (depth - 1) * _PATHS + _PROBES
         grounding = branches * raising

@@ -76,7 +76,7 @@ def _room(work: Work) -> int:
     """Tokens of findings in one prompt: a part's worth, where the window has room for that and the reply."""
     count, ask = work.deps.engine.count, work.ask
     names = ("team_merge", "team_summary")
-    around = max(count(load(name).system + load(name).user + ask.question) for name in names)
+    around = max(count(load(name).frame(ask.question)) for name in names)
     free = work.deps.engine.card.window - around - answer_tokens(ask) - _FRAME_TOKENS
     return max(_LEAST, min(ask.budget.part_tokens, free))
 

@@ -55,8 +55,7 @@ def _document(ask: Ask, deps: Deps) -> tuple[str, tuple[str, ...]]:
 
 
 def _around(ask: Ask, deps: Deps) -> int:
-    prompt = load("direct")
-    return deps.engine.count(prompt.system + prompt.user + ask.question) + _TEMPLATE_TOKENS
+    return deps.engine.count(load("direct").frame(ask.question)) + _TEMPLATE_TOKENS
 
 
 def _read(work: Work) -> ReadState:

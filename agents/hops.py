@@ -68,7 +68,7 @@ class Hops:
     whole = False
 
     def estimate(self, ask: Ask, deps: Deps) -> Estimate:
-        around = max(deps.engine.count(load(name).system + load(name).user + ask.question) for name in self.prompts)
+        around = max(deps.engine.count(load(name).frame(ask.question)) for name in self.prompts)
         hops = max(2, ask.budget.hops)
         calls = hops * (_EXTRACTED + 1) + 2
         prompt = hops * (_EXTRACTED + 1) * _PASSAGE_TOKENS + _REASONED * _PASSAGE_TOKENS // 2 + calls * around

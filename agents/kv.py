@@ -1,6 +1,6 @@
 """`kv`: the model reads the text once and keeps its keys and values; every question after that is the question alone.
 
-The text stands in front of the question in the prompt of `direct`, so what was computed for it serves every question.
+The question stands behind the text alone, so what was computed for the text serves every question.
 Where it is longer than the window, blocks of it are fetched as they are needed (InfLLM, Xiao et al., 2024,
 arXiv 2402.04617). What the reply's attention went to is shown beside the quotes that search found for it.
 """
@@ -32,7 +32,7 @@ from longleaf.retrieval.text import Span
 if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph
 
-_PROMPT = "direct"
+_PROMPT = "kv"
 _QUESTION_TOKENS = 256
 """Room for a question beside its answer. The same for every question, so that all are asked of what was read once."""
 
@@ -50,8 +50,7 @@ class Kv:
     whole = True
 
     def estimate(self, ask: Ask, deps: Deps) -> Estimate:
-        prompt = load(_PROMPT)
-        around = deps.engine.count(prompt.system + prompt.user + ask.question) + _TEMPLATE_TOKENS
+        around = deps.engine.count(load(_PROMPT).frame(ask.question)) + _TEMPLATE_TOKENS
         tokens = deps.engine.count(Text(chosen_documents(ask, deps), deps.shelf).characters)
         note = "the text is read once; where it has been, the question alone is computed"
         return Estimate(2, 2 * (tokens + around), ask.budget.answer_tokens, note)

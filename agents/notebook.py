@@ -80,9 +80,7 @@ def opened(fingerprint: str) -> NotebookState:
 
 def check(ask: Ask, deps: Deps, style: Style) -> None:
     """Raise `BudgetTooSmall` unless a full part, a full memory and the reply fit the model's window."""
-    prompt = load(style.prompt(ask))
-    around = f"{prompt.system}\n{prompt.user}\n{prompt.prefix}\n{ask.question}"
-    fits(ask, deps, around, ask.budget.memory_tokens + reply_tokens(ask))
+    fits(ask, deps, load(style.prompt(ask)).frame(ask.question), ask.budget.memory_tokens + reply_tokens(ask))
 
 
 def turn(state: NotebookState, work: Work, style: Style, made: Sequence[Part], emit: Emit) -> NotebookState:
@@ -174,7 +172,7 @@ def notes(state: NotebookState, version: MemoryVersionRecord | None) -> list[str
 def estimate(ask: Ask, made: Sequence[Part], deps: Deps, style: Style) -> Estimate:
     """The most that reading all parts and one answer cost."""
     names = (style.prompt(ask), style.writing[ask.options.task])
-    around = [deps.engine.count(load(name).system + load(name).user + ask.question) + _FRAME_TOKENS for name in names]
+    around = [deps.engine.count(load(name).frame(ask.question)) + _FRAME_TOKENS for name in names]
     memory = ask.budget.memory_tokens
     reading = sum(part.tokens for part in made) + len(made) * (around[0] + memory)
     return Estimate(

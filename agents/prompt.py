@@ -33,6 +33,10 @@ class Prompt:
         """
         return self._messages(self.user, values)
 
+    def frame(self, question: str) -> str:
+        """All of the prompt but the texts that fill it, the question wherever it stands: to count tokens of."""
+        return "\n".join((self.system, self.user.replace("{{question}}", question), self.prefix))
+
     def opening(self, before: str, **values: str) -> tuple[Message, ...]:
         """The beginning of the prompt, up to the slot `before`: the same for whatever will fill that."""
         return self._messages(self.user.partition(f"{{{{{before}}}}}")[0].rstrip(), values)

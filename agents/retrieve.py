@@ -56,7 +56,7 @@ class Retrieve:
     whole = False
 
     def estimate(self, ask: Ask, deps: Deps) -> Estimate:
-        around = sum(deps.engine.count(load(name).system + load(name).user + ask.question) for name in self.prompts)
+        around = sum(deps.engine.count(load(name).frame(ask.question)) for name in self.prompts)
         most = min(_EXTRACTED, ask.budget.passages)
         rerank = ask.options.rerank and can_attend(deps)
         quotes = _WIDELY_REASONED * _PASSAGE_TOKENS if several_names(ask.question) else _REASONED * _PASSAGE_TOKENS // 2

@@ -249,8 +249,7 @@ def _offsets(ask: Ask, deps: Deps) -> dict[str, int]:
 
 
 def _frame(ask: Ask, chosen: Form) -> str:
-    prompt = load("structured")
-    return "\n".join((prompt.system, prompt.user, ask.question, described(chosen)))
+    return "\n".join((load("structured").frame(ask.question), described(chosen)))
 
 
 def _around(ask: Ask, deps: Deps, chosen: Form) -> int:

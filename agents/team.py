@@ -78,7 +78,7 @@ class Team:
         count = deps.engine.count
         summary = ask.options.task == "summary"
         prompts = [load(name) for name in self.prompts]
-        around = {item.name: count(item.system + item.user + ask.question) + _FRAME_TOKENS for item in prompts}
+        around = {item.name: count(item.frame(ask.question)) + _FRAME_TOKENS for item in prompts}
         own = _GIST_TOKENS if summary else _COPY_TOKENS
         prompt = sum(part.tokens for part in made) + len(made) * around["team_gist" if summary else "team_part"]
         if summary:
@@ -151,8 +151,7 @@ def _after(work: Work, made: Callable[[], list[Part]]) -> Callable[[TeamState], 
 
 def _plan(state: TeamState, work: Work, made: Sequence[Part]) -> TeamState:
     summary = work.ask.options.task == "summary"
-    prompt = load("team_gist" if summary else "team_part")
-    around = f"{prompt.system}\n{prompt.user}\n{prompt.prefix}\n{work.ask.question}"
+    around = load("team_gist" if summary else "team_part").frame(work.ask.question)
     fits(work.ask, work.deps, around, _GIST_TOKENS if summary else _COPY_TOKENS)
     return {
         "fingerprint": fingerprint(made),
@@ -308,8 +307,7 @@ def _lead(state: TeamState, work: Work, made: Sequence[Part]) -> ReadState:
         emit(Wording(wording))
         claims = parley.claims(work, made, sides, conflicts)
         return {"evidence": shown, "claims": claims, "wording": wording, "notes": [*notes, *told]}
-    prompt = load("reason")
-    around = deps.engine.count(prompt.system + prompt.user + ask.question) + _FRAME_TOKENS
+    around = deps.engine.count(load("reason").frame(ask.question)) + _FRAME_TOKENS
     room = deps.engine.card.window - around - ask.budget.answer_tokens
     seen = list(shown)
     while len(seen) > 1 and deps.engine.count(reading(seen, deps.shelf)) > room:

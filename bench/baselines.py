@@ -45,8 +45,7 @@ def reason(engine: Engine, passages: Sequence[str], question: str) -> Done:
 
 def cut(item: Item, engine: Engine) -> Item:
     """The item with its text cut at the end to what `direct` can take; the same item where it fits."""
-    prompt = load("direct")
-    room = engine.card.window - _AROUND - engine.count(prompt.system + prompt.user + item.question)
+    room = engine.card.window - _AROUND - engine.count(load("direct").frame(item.question))
     if engine.count(item.text) <= room:
         return item
     low, high = 0, len(item.text)

@@ -100,12 +100,12 @@ def novel(engine: TorchEngine, tokens: int) -> str:
 
 
 def request(text: str, question: str, tokens: int = 16) -> Request:
-    prompt = load("direct")
+    prompt = load("kv")
     return Request("q", prompt.messages(document=text, question=question), Sampling(max_tokens=tokens))
 
 
 def opening(text: str) -> tuple[Message, ...]:
-    return load("direct").opening("question", document=text)
+    return load("kv").opening("question", document=text)
 
 
 def first_token(asked: OpenDocument | TorchEngine, what: Request) -> tuple[float, int]:
@@ -192,7 +192,7 @@ def read_book(engine: TorchEngine, length: int, plan: str, kept: str) -> dict[st
         took = json.loads(note.read_text(encoding="utf-8"))
     elif kept:
         note.write_text(json.dumps(took), encoding="utf-8")
-    first = load("direct").place("document")
+    first = load("kv").place("document")
     right, shown, replies, waits = [], [], [], []
     for key, value, span in zip(KEYS, values, spans, strict=True):
         what = request(text, f"What is the special magic number for {key} mentioned in the text?", 24)

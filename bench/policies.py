@@ -119,7 +119,7 @@ class Bench:
 
     def article(self, paragraphs: Sequence[str], questions: Sequence[tuple[str, tuple[str, ...]]]) -> Iterator[Row]:
         """What every policy makes of questions on an article, a row each."""
-        prompt, form = load("direct"), self._engine._form
+        prompt, form = load("kv"), self._engine._form
         text = "\n\n".join(paragraphs)
         opening = prompt.opening("question", document=text)
         given = [

@@ -18,7 +18,7 @@ NOWHERE = "Not in the text."
 
 _PROMPTS = (
     ("reason", "quotes", 0.52),
-    ("direct", "document", 0.24),
+    ("kv", "document", 0.24),
     ("team_side", "passage", 0.06),
     ("chain_manager", "unit", 0.06),
     ("hop", "quotes", 0.06),

@@ -41,6 +41,20 @@ def test_a_text_that_does_not_fit_is_refused_with_numbers_and_a_way_out(desk):
     assert desk.deps.runs.list()[0].status == "failed"
 
 
+def test_a_long_question_counts_wherever_the_prompt_states_it(desk):
+    desk.add(BOOK)
+    engine = ScriptedEngine(["Zubrow"])
+    long = Ask("What is the capital of Freedonia, " + "if I may ask, " * 200 + "please?", reader="direct")
+    once = engine.count(BOOK.strip()) + engine.count(long.question) + long.budget.answer_tokens + 200
+    tight = ScriptedEngine(["Zubrow"], window=once)
+
+    with pytest.raises(WindowExceeded):
+        desk.with_engine(tight).ask(long)
+    assert tight.requests == []
+    roomy = ScriptedEngine(["Zubrow"], window=once + engine.count(long.question))
+    assert desk.with_engine(roomy).ask(long).text == "Zubrow"
+
+
 def test_a_model_that_says_nothing_has_found_nothing(desk):
     desk.add(BOOK)
     answer = desk.with_engine(ScriptedEngine([""])).ask(ASK)

@@ -43,16 +43,14 @@ def test_a_second_question_does_not_read_the_text_again(desk):
     assert first.text == "It is Zubrow"
 
 
-def test_the_prompt_is_that_of_direct_and_begins_the_same_for_every_question(desk):
+def test_the_prompt_begins_the_same_for_every_question(desk):
     desk.add(scripts.BOOK)
     said = model()
     working = desk.with_engine(said)
     for question in ("Who?", "What on earth?"):
-        working.ask(replace(ask(question), reader="direct"))
         working.ask(ask(question))
-    direct, kept, *_ = said.requests
-    assert (kept.messages, kept.sampling) == (direct.messages, direct.sampling)
-    opening = load("direct").opening("question", document=scripts.BOOK.strip())
+    opening = load("kv").opening("question", document=scripts.BOOK.strip())
+    assert len(said.requests) == 2
     for request in said.requests:
         assert request.messages[:-1] == opening[:-1]
         assert request.messages[-1].content.startswith(opening[-1].content)
@@ -92,8 +90,8 @@ def test_places_in_the_prompt_lead_back_to_the_documents(desk, lead):
     one = desk.add(f"{lead}A <text> in one. Then </TEXT> it goes on, to the end.\n", "one.txt")
     two = desk.add("Another one. With <text > too.", "two.txt")
     text = Text([one, two], desk.deps.shelf)
-    shown = load("direct").messages(document=text.characters, question="")[-1].content
-    first = load("direct").place("document")
+    shown = load("kv").messages(document=text.characters, question="")[-1].content
+    first = load("kv").place("document")
 
     for words in ("in one", "goes on, to the end", "Another one", "too."):
         at = shown.index(words) - first

@@ -49,6 +49,33 @@ def test_every_prompt_marks_what_comes_from_documents_and_says_what_it_is(name):
         assert "instruction" in prompt.system
 
 
+ASKING = (
+    "reason", "direct", "hop", "clarify_ground", "team_side", "team_exchange", "chain_manager", "structured_answer",
+    "extract", "team_part", "memory", "memory_plain", "chain",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_a_question_stands_before_the_text_it_is_asked_of_and_behind_it(name):
+    """A model reads from left to right: it cannot look for what it has not been asked."""
+    before, _, rest = load(name).user.partition("<text>")
+    assert "Question: {{question}}" in before
+    assert "Question: {{question}}" in rest.rpartition("</text>")[2]
+
+
+def test_what_is_kept_read_is_asked_behind_its_text_alone():
+    assert load("kv").place("document") == len("<text>\n")
+    assert load("kv").user.count("{{question}}") == 1
+
+
+def test_a_frame_holds_the_question_as_often_as_the_prompt_does():
+    frame = load("extract").frame("Which mill?")
+    assert frame.count("Which mill?") == 2
+    assert "{{passage}}" in frame
+    assert load("extract").system in frame
+    assert load("extract").prefix in frame
+
+
 def test_a_value_is_not_filled_again_and_a_missing_one_is_an_error():
     filled = load("extract").messages(passage="{{question}} \\1 \\g<0>", question="{{passage}}")[-1].content
     assert "{{question}} \\1 \\g<0>" in filled
