@@ -15,9 +15,6 @@ from typing import Any
 
 from longleaf.engine.contract import Engine, Event, ModelCard, Request, Token
 
-_PATIENCE_SECONDS = 0.05
-"""How long a batch waits for calls that were announced."""
-
 
 @dataclass(eq=False)
 class _Call:
@@ -40,11 +37,12 @@ class Gather:
     Each of n threads that are about to call says so with `together=n`: the first of them then waits a moment for the
     others. A caller's events end when its own requests have ended, and closing its iterator drops what is left of them;
     the batch stops when nobody listens. An exception of the engine reaches every caller of the batch. Everything else
-    the engine can do is passed on to it.
+    the engine can do is passed on to it. `patience` is how many seconds a batch waits for calls that were announced.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, patience: float = 0.05) -> None:
         self._engine = engine
+        self._patience = patience
         self._calls: SimpleQueue[_Call] = SimpleQueue()
         self._lock = threading.Lock()
         self._serving = False
@@ -104,7 +102,7 @@ class Gather:
         while True:
             expected = max(call.together for call in calls)
             try:
-                calls.append(self._calls.get(timeout=_PATIENCE_SECONDS if len(calls) < expected else 0))
+                calls.append(self._calls.get(timeout=self._patience if len(calls) < expected else 0))
             except Empty:
                 return calls
 

@@ -271,7 +271,7 @@ def test_the_calls_of_a_wave_are_one_batch(book):
     engine = Watched(reply)
     working = book.with_engine(engine)
     deps = working.deps
-    working.deps = Deps(Gather(engine), deps.search, deps.shelf, deps.documents, deps.runs, deps.versions)
+    working.deps = Deps(Gather(engine, patience=10), deps.search, deps.shelf, deps.documents, deps.runs, deps.versions)
     answer = working.ask(ask())
 
     waves = [len(batch) for batch in engine.batches if any("part-" in key for key in batch)]

@@ -80,7 +80,7 @@ def test_it_is_an_engine_and_passes_on_what_its_engine_can():
 
 def test_calls_that_were_announced_are_one_batch_and_each_hears_its_own():
     engine = Counting(parrot)
-    gather = Gather(engine)
+    gather = Gather(engine, patience=10)
 
     def ask(number):
         return list(gather.generate([request("same", f"word{number}"), request(f"own-{number}", "x")], together=6))
