@@ -51,6 +51,29 @@ def build_model(tokens: int, window: int = 256, spread: float = 0.6, seed: int =
     return LlamaForCausalLM(config)
 
 
+def build_architecture(name: str, tokens: int, layers: int, spread: float = 0.6, **more):
+    """A model of another architecture, with four heads over two KV heads; `name` is that of transformers' classes."""
+    import torch
+    import transformers
+
+    configuration = getattr(transformers, f"{name}TextConfig" if name == "Gemma3" else f"{name}Config")
+    config = configuration(
+        vocab_size=tokens,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=400,
+        initializer_range=spread,
+        pad_token_id=0,
+        **more,
+    )
+    torch.manual_seed(3)
+    return getattr(transformers, f"{name}ForCausalLM")(config).eval()
+
+
 def write_model(folder: Path, tokenizer=None, **settings) -> Path:
     """Model and tokenizer as `longleaf models get` leaves them; returns the folder."""
     tokenizer = tokenizer or build_tokenizer()

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from tiny_llama import build_tokenizer
+from tiny_llama import build_architecture, build_tokenizer
 
 from longleaf.engine import NotCalibrated, ScoresContext, Stopped, WindowExceeded
 from longleaf.engine.attention_scores import all_heads
@@ -29,27 +29,9 @@ ARCHITECTURES = {
 
 
 def build(name, tokenizer, spread=0.6):
-    """A four-layer model with random weights, four heads over two KV heads."""
-    import transformers
-
-    configuration = getattr(transformers, f"{name}TextConfig" if name == "Gemma3" else f"{name}Config")
+    """A model of four layers with random weights."""
     rope = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}} if name == "GptOss" else {}
-    config = configuration(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=400,
-        initializer_range=spread,
-        pad_token_id=0,
-        **rope,
-        **ARCHITECTURES[name],
-    )
-    torch.manual_seed(3)
-    return getattr(transformers, f"{name}ForCausalLM")(config).eval()
+    return build_architecture(name, len(tokenizer), 4, spread, **rope, **ARCHITECTURES[name])
 
 
 def engine_of(model, tokenizer, *, heads=HEADS, chunk=32, kept_tokens=400, window=400):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_llama import build_architecture
 
 from longleaf.engine import EngineFailed, Grammar, Message, Request, Sampling, Token, complete, spans
 from longleaf.engine.backends.torch import Limits, TorchEngine
@@ -25,28 +26,6 @@ def ask(id_="a", among=8, text=TEXT, question="How is it?", margin=0.0, **sampli
     grammar = Grammar.span(text, (NONE, "yes"), margin, among)
     sampling.setdefault("max_tokens", 24)
     return Request(id_, (Message("user", question),), Sampling(grammar=grammar, **sampling))
-
-
-def build(name, tokenizer, **more):
-    """A model of two layers with random weights; `name` is that of transformers' classes."""
-    import transformers
-
-    configuration = getattr(transformers, f"{name}TextConfig" if name == "Gemma3" else f"{name}Config")
-    config = configuration(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=400,
-        initializer_range=0.6,
-        pad_token_id=0,
-        **more,
-    )
-    torch.manual_seed(3)
-    return getattr(transformers, f"{name}ForCausalLM")(config).eval()
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +70,7 @@ def log_probability(model, tokenizer, prompt, tokens, grammar):
 @pytest.mark.parametrize("name", ["Llama", "Qwen3"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_a_tree_computes_what_plain_passes_do(tokenizer, name, attention):
-    model = build(name, tokenizer)
+    model = build_architecture(name, len(tokenizer), 2)
     model.set_attn_implementation(attention)
     assert takes_trees(model)
     prompt = tokenizer("Where did the heron stand?")["input_ids"]
@@ -348,7 +327,7 @@ def test_a_grammar_that_cannot_be_followed_fails_its_request_alone(engine, monke
 
 @pytest.mark.parametrize("name", ["Gemma3", "Mistral"])
 def test_layers_with_a_sliding_window_draw_word_by_word(tokenizer, name, monkeypatch):
-    model = build(name, tokenizer, sliding_window=24)
+    model = build_architecture(name, len(tokenizer), 2, sliding_window=24)
     assert not takes_trees(model)
     card = ModelCard("tiny", "torch", 400, PromptForm(tokenizer).fingerprint(), "float32")
     engine = TorchEngine(model, tokenizer, card, Limits(chunk=32, rows=4, batch_tokens=2000, kept_tokens=400))
