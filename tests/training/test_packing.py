@@ -1,8 +1,6 @@
 """Rows of examples, one behind the other: nothing is lost, and none sees another."""
 
-import sys
 from itertools import takewhile
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_llama import build_model
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "training"))
 packing = pytest.importorskip("packing")
 
 LENGTHS = st.lists(st.integers(2, 90), min_size=1, max_size=60)

@@ -1,14 +1,10 @@
 """Training, on a tiny model: what is learned from, what comes out, and going on after a cut."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "training"))
 packing = pytest.importorskip("packing")
 train = pytest.importorskip("train")
 
