@@ -11,6 +11,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders
+from written import WRITTEN
 
 from longleaf.engine import (
     EngineFailed,
@@ -189,7 +190,7 @@ def test_greedy_replies_meet_the_grammar(engine, kind):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12), min_size=1, max_size=5))
+@given(st.lists(st.text(WRITTEN, min_size=1, max_size=12), min_size=1, max_size=5))
 @example(["\x7f\\", "\U0001f600/", '"', "\u2028"])
 def test_any_choice_of_strings_holds(engine, options):
     request = ask(grammar=Grammar.choice(options), temperature=1.0, seed=3)
@@ -197,7 +198,7 @@ def test_any_choice_of_strings_holds(engine, options):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(str.strip))
+@given(st.text(WRITTEN, min_size=1, max_size=30).filter(str.strip))
 @example("a\x7f\\ \U0001f600 \u2028\x00/")
 def test_a_span_of_any_text_is_in_it(engine, text):
     reply = complete(engine, ask(grammar=Grammar.span(text), temperature=1.0, seed=5))

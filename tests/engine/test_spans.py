@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_llama import build_architecture
+from written import WRITTEN
 
 from longleaf.engine import EngineFailed, Grammar, Message, Request, Sampling, Token, complete, spans
 from longleaf.engine.backends.torch import Limits, TorchEngine
@@ -160,7 +161,7 @@ def test_spans_without_words_can_be_chosen():
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(str.strip),
+    st.text(WRITTEN, min_size=1, max_size=30).filter(str.strip),
     st.integers(2, 9),
     st.integers(0, 99),
 )
