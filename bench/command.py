@@ -15,7 +15,7 @@ from libraries import CachedEmbedder, Libraries
 from report import OUT, ROOT, keep, machine, shared_data
 from schedule import leave, load, planned, run
 from tables import costs, draw, grid, length_of, losses, unfinished
-from trials import BM25, Bench, Row
+from trials import BM25, PASSAGES, Bench, Row
 
 from longleaf.agents.reader import Budget, Options
 from longleaf.agents.registry import readers
@@ -28,8 +28,9 @@ from longleaf.retrieval.embedding import Embedder, HashedWords, SentenceEmbedder
 def arguments(about: str, tasks: Sequence[str], lengths: str, items: int) -> argparse.ArgumentParser:
     """The arguments of a bench with these defaults."""
     known = [*readers(), BM25]
+    able = [*known, PASSAGES]
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--readers", default=",".join(known), help=f"of {','.join(known)} [all]")
+    parser.add_argument("--readers", default=",".join(known), help=f"of {','.join(able)} [all but the last]")
     parser.add_argument("--tasks", default=",".join(tasks), help=f"[{','.join(tasks)}]")
     parser.add_argument("--lengths", default=lengths, help=f"in tokens; gold for the evidence alone [{lengths}]")
     parser.add_argument("--items", type=int, default=items, help=f"questions a task [{items}]")

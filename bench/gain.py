@@ -1,10 +1,11 @@
-"""What retrieving first is worth: `retrieve` against `direct` on the same ten paragraphs of HotpotQA.
+"""What retrieving first is worth: `retrieve` against `direct` on the same paragraphs of HotpotQA.
 
     python bench/gain.py                 # 60 questions on a CPU, all 274 on a GPU
     python bench/gain.py --items 274
 
-Each question's ten paragraphs are one document, which fits the window. Exact match and F1 as in SQuAD. `gold` gives the
-same readers the two supporting paragraphs alone.
+Each question's ten paragraphs are one document, which fits the window. `direct` is given all of it; `passages` is
+`direct` on the passages that search finds for `retrieve`. Exact match and F1 as in SQuAD. `gold` gives the same readers
+the two supporting paragraphs alone.
 """
 
 from __future__ import annotations
@@ -16,38 +17,43 @@ from command import arguments, main, quick
 from items import GOLD
 from report import table
 from tables import mean
-from trials import Row
+from trials import PASSAGES, Row
 
+DIRECT = "direct"
 DRAWS = 2000
 
 
 def compared(rows: Sequence[Row]) -> str:
-    """Every reader beside `direct`, question by question."""
+    """Every reader beside `direct` and beside `passages`, question by question."""
     by_trial = {(row["reader"], row["length"], row["number"]): row for row in rows if row["status"] != "cut"}
+    readers = list(dict.fromkeys(row["reader"] for row in rows))
     body = []
     for length in (0, GOLD):
-        for reader in dict.fromkeys(row["reader"] for row in rows):
-            pairs = [
-                (row, by_trial["direct", length, number])
-                for (name, other, number), row in by_trial.items()
-                if name == reader and other == length and ("direct", length, number) in by_trial
-            ]
-            if pairs:
-                body.append(_line(reader, "ten paragraphs" if length == 0 else "the two that answer", pairs))
-    header = ("reader", "given", "questions", "exact match", "F1", "wording holds the answer")
-    return table((*header, "exact match against direct, 95% interval", "wording against direct"), body)
+        for against in (DIRECT, PASSAGES):
+            for reader in readers:
+                pairs = [
+                    (row, by_trial[against, length, number])
+                    for (name, other, number), row in by_trial.items()
+                    if name == reader != against and other == length and (against, length, number) in by_trial
+                ]
+                if pairs and reader != DIRECT:
+                    body.append(
+                        _line(reader, against, "ten paragraphs" if length == 0 else "the two that answer", pairs)
+                    )
+    header = ("reader, against", "given", "questions", "exact match", "difference, 95% interval", "F1")
+    return table((*header, "wording holds the answer", "difference, 95% interval"), body)
 
 
-def _line(reader: str, given: str, pairs: Sequence[tuple[Row, Row]]) -> list[str]:
-    own = [row for row, _ in pairs]
+def _line(reader: str, against: str, given: str, pairs: Sequence[tuple[Row, Row]]) -> list[str]:
+    own, other = [row for row, _ in pairs], [row for _, row in pairs]
     return [
-        reader,
+        f"{reader}, {against}",
         given,
         str(len(pairs)),
-        f"{mean(own, 'exact'):.1%}",
-        f"{mean(own, 'f1'):.3f}",
-        f"{mean(own, 'right'):.1%}",
+        f"{mean(own, 'exact'):.1%}, {mean(other, 'exact'):.1%}",
         _difference(pairs, "exact"),
+        f"{mean(own, 'f1'):.3f}, {mean(other, 'f1'):.3f}",
+        f"{mean(own, 'right'):.1%}, {mean(other, 'right'):.1%}",
         _difference(pairs, "right"),
     ]
 
@@ -63,5 +69,5 @@ def _difference(pairs: Sequence[tuple[Row, Row]], key: str) -> str:
 
 if __name__ == "__main__":
     parser = arguments(__doc__, ("hotpot",), "0k,gold", 60 if quick() else 274)
-    parser.set_defaults(readers="retrieve,direct,bm25")
+    parser.set_defaults(readers=f"retrieve,{DIRECT},{PASSAGES},bm25")
     main("gain", parser, compared)

@@ -14,10 +14,13 @@ from items import Item
 from libraries import Libraries
 from score import exact, f1, holds, support
 
-from longleaf.agents.reader import Answer, Ask, Budget, Options, ReaderEvent, Reading
+from longleaf.agents.reader import Answer, Ask, Budget, Options, ReaderEvent, Reading, Work
+from longleaf.agents.reason import asked
 from longleaf.agents.run import start
+from longleaf.engine.contract import Done, complete
 
 BM25 = "bm25"
+PASSAGES = "passages"
 
 Row = dict[str, Any]
 Events = Generator[ReaderEvent | Answer, None, None]
@@ -67,7 +70,8 @@ def attempt(trial: Trial, bench: Bench, progress: list[int]) -> Row:
     }
     began = time.perf_counter()
     try:
-        outcome = _bm25(item, bench) if trial.reader == BM25 else _read(trial.reader, item, bench, progress)
+        baseline = {BM25: _bm25, PASSAGES: _passages}.get(trial.reader)
+        outcome = baseline(item, bench) if baseline else _read(trial.reader, item, bench, progress)
     except Cut:
         outcome = {"status": "cut"}
     except Exception as error:  # noqa: BLE001 - a reader's fault is an outcome; the row says which, and where
@@ -117,6 +121,26 @@ def _bm25(item: Item, bench: Bench) -> Row:
     began = time.perf_counter()
     places = ranked(item.text, item.question)
     reply = reason(bench.libraries.engine, [item.text[start:end] for start, end in places], item.question)
+    return _replied(item, reply, places, began)
+
+
+def _passages(item: Item, bench: Bench) -> Row:
+    """`direct` on the passages that `retrieve` reasons from: its prompt and its held reply, no step between."""
+    with bench.libraries.use(item) as place:
+        ask = Ask(item.question, (place.document_id,), reader="direct", budget=bench.budget, options=bench.options)
+        deps = place.deps()
+        try:
+            began = time.perf_counter()
+            hits = deps.search.find(item.question, ask.document_ids).passages[: bench.budget.passages]
+            places = sorted((hit.span.start, hit.span.end) for hit in hits)
+            text = "\n\n".join(item.text[start:end].strip() for start, end in places)
+            reply = complete(deps.engine, asked(Work(deps, ask, "passages"), "direct", document=text))
+            return _replied(item, reply, places, began)
+        finally:
+            deps.worker.shutdown(wait=False)
+
+
+def _replied(item: Item, reply: Done, places: Sequence[tuple[int, int]], began: float) -> Row:
     return {
         **_scored(item, reply.text.strip(), places),
         "status": "done",

@@ -31,9 +31,9 @@ def bench(reply="Zubrow.", **options):
 
 @pytest.mark.parametrize("parallel", [1, 3])
 def test_readers_and_baselines_have_a_row_each(tmp_path, parallel):
-    trials = planned(["t"], [GOLD, 20], 2, ["retrieve", "direct", "bm25"], longest_first=parallel > 1)
+    trials = planned(["t"], [GOLD, 20], 2, ["retrieve", "direct", "bm25", "passages"], longest_first=parallel > 1)
     rows = run(trials, bench(), tmp_path / "rows.jsonl", parallel=parallel)
-    assert len(rows) == 12
+    assert len(rows) == 16
     assert all(row["right"] and row["exact"] and row["shown"] and row["support"] == 1 for row in rows)
     assert "100% (2)" in grid(rows)
     assert load([tmp_path / "rows.jsonl"]) == rows
@@ -91,6 +91,15 @@ def test_a_text_is_cut_to_what_direct_can_take():
     assert given.text.startswith(shorter.text)
     assert 600 < engine.count(shorter.text) < 1000 - 96
     assert cut(item("t", 2, 0), engine) == item("t", 2, 0)
+
+
+def test_the_passages_baseline_is_direct_on_what_retrieve_reads(tmp_path):
+    pair = bench()
+    run([Trial("t", 200, 0, reader) for reader in ("retrieve", "passages")], pair, tmp_path / "rows.jsonl")
+    *read, _, asked = ["".join(message.content for message in each.messages) for each in pair.libraries.engine.requests]
+    passages = [each.partition("<text>")[2].partition("</text>")[0].strip() for each in read]
+    assert len(passages) > 1
+    assert all(passage and passage in asked for passage in passages)
 
 
 def test_plain_bm25_ranks_the_chunk_that_holds_the_words_first():
