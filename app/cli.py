@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
 
 from longleaf.kv import kv_app
 from longleaf.models import models_app
@@ -26,13 +27,27 @@ if TYPE_CHECKING:
     from longleaf.library import AnswerEvent, Library
 
 DONE, FAILED, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
+_STOPPED = "\nlongleaf: stopped."
 
 EPILOG = (
     "Exit codes: 0 done; 1 failed, the message says why; 2 wrong usage; 3 the document does not answer the question; "
     "130 stopped with Ctrl-C, the run can be resumed."
 )
 
+
+class _Commands(TyperGroup):
+    """All commands. Ctrl-C in any of them is told; typer would end without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo(_STOPPED, err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Asks long documents questions, on your own machine, with quotes checked against the page.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -62,7 +77,7 @@ def main() -> None:
         sys.stderr.write(f"longleaf: {printable(str(error))}\n")
         raise SystemExit(FAILED) from None
     except KeyboardInterrupt:
-        sys.stderr.write("\nlongleaf: stopped.\n")
+        sys.stderr.write(f"{_STOPPED}\n")
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         # The reader of our output went away (`| head`); keep Python from complaining as it flushes.
@@ -435,7 +450,7 @@ def _show(
     except KeyboardInterrupt:
         stopped = [library.run(resumed)[0]] if resumed else [run for run in library.runs(1) if run.id not in before]
         hint = f" Go on with: longleaf runs resume {stopped[0].id[:12]}" if stopped else ""
-        typer.echo(f"\nlongleaf: stopped.{hint}", err=True)
+        typer.echo(f"{_STOPPED}{hint}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         typer.echo(json.dumps(to_json(answer), indent=2))

@@ -298,6 +298,7 @@ def test_ctrl_c_before_a_run_names_none(shell, added):
     done = running.wait()
 
     assert done.code == 130
+    assert done.err.endswith("\nlongleaf: stopped.\n")
     assert "resume" not in done.err
     assert [record["title"] for record in shell("list", "--json").json] == ["book.txt"]
 
