@@ -9,7 +9,8 @@ differs. A budget counts everything a step reads: with pages of 16 tokens, 16 si
 end. The first two layers read everything in every policy but tokenselect and a_shape, as in Quest.
 
 needles: made-up filler with one number to be found, and `--others` of the same kind beside it. Right: the reply holds
-the number. Shown: the page that holds it is among the three that the reply names as read most. xquad: an article's
+the number. Shown: the page that holds it is among the three that the reply names as read most. prompts: the same
+documents read by policies for prompts, whose question and reply read all there is. xquad: an article's
 paragraphs as one document, in the prompt of the reader `kv`, a few questions on each article. Right: the reply holds
 the gold answer.
 """
@@ -38,20 +39,23 @@ from longleaf.engine.attention.document import Document, greedy
 from longleaf.engine.attention.plans import ReadingPlan
 from longleaf.engine.attention.policies.a_shape import AShape
 from longleaf.engine.attention.policies.dense import Dense
+from longleaf.engine.attention.policies.flexprefill import FlexPrefill
 from longleaf.engine.attention.policies.landmark import landmark
 from longleaf.engine.attention.policies.page_mass import page_mass
 from longleaf.engine.attention.policies.quest import quest
 from longleaf.engine.attention.policies.reused import Reused
 from longleaf.engine.attention.policies.squeezed import Squeezed
 from longleaf.engine.attention.policies.tokenselect import TokenSelect
+from longleaf.engine.attention.policies.trianglemix import TriangleMix
 from longleaf.engine.attention.policies.two_level import two_level
+from longleaf.engine.attention.policies.vertical_slash import VerticalSlash
 from longleaf.engine.attention.runner import Runner, shape_of
 from longleaf.engine.attention.selection import Budget
 from longleaf.engine.attention.summary.gaussian import Gaussian
 from longleaf.engine.backends.open import open_engine
 from longleaf.engine.backends.torch import TorchEngine
 from longleaf.engine.catalog import DEFAULT_READER
-from longleaf.engine.contract import Reply
+from longleaf.engine.contract import Message, Reply
 from longleaf.engine.needle_facts import filler
 from longleaf.engine.pages.store import PageStore
 from longleaf.engine.store import ModelStore
@@ -67,6 +71,13 @@ POLICIES: dict[str, Callable[[Budget], Policy]] = {
     "squeezed": Squeezed,
     "tokenselect": TokenSelect,
     "quest, 4 steps": lambda budget: Reused(quest(budget), 4),
+}
+PROMPTS: dict[str, Policy] = {
+    "dense": Dense(),
+    "a_shape, 768 tokens": AShape(128, 640),
+    "vertical_slash, 4 and 4 blocks": VerticalSlash(4, 4),
+    "flexprefill, 0.9": FlexPrefill(),
+    "trianglemix, 512 tokens": TriangleMix(recent=512),
 }
 KEYS = ("harvest", "lantern", "copper", "orchard", "violet", "granite", "meadow", "pepper", "walnut", "saddle")
 PAGE = 16
@@ -98,6 +109,30 @@ class Bench:
 
     def needle(self, length: int, number: int, others: int) -> Row:
         """What every policy makes of the `number`-th document of about `length` tokens."""
+        document, question = self._planted(length, number, others)
+        (row,) = self._asked(document, [question], self._budgets, 8)
+        return row
+
+    def prompt(self, length: int, number: int, others: int) -> Row:
+        """The same document read by every policy of `PROMPTS`; question and reply read all there is."""
+        document, question = self._planted(length, number, others)
+        store = PageStore(shape_of(self._model, PAGE), device=self._model.device)
+        runner = Runner(self._model, store)
+        row: Row = {}
+        for name, policy in PROMPTS.items():
+            sequence = store.new()
+            runner.prefill(sequence, document, policy)
+            runner.prefill(sequence, question.ids[:-1])
+            tokens = [*document, *question.ids[:-1]]
+            whole = Document(runner, sequence, tokens, ReadingPlan(name), self._engine.card.window)
+            said = Said(self._engine._tokenizer, question, self._ends)
+            whole.answer(question.ids[-1:], max_tokens=8, stop_tokens=self._ends, pick=said.pick)
+            row[name] = {"right": question.golds[0] in said.text}
+            store.drop(sequence)
+        return row
+
+    def _planted(self, length: int, number: int, others: int) -> tuple[list[int], Question]:
+        """A document's token ids, and the question for the number in it, in the model's own form of a turn."""
         draw = random.Random(f"policies {length} {number}")
         facts = [(key, str(draw.randrange(100_000, 999_999))) for key in draw.sample(KEYS, 1 + others)]
         lines = [draw.choice(filler()) for _ in range(length // 14)]
@@ -105,17 +140,16 @@ class Bench:
             lines.insert(draw.randrange(5, len(lines) - 5), f"One of the special magic numbers for {key} is: {value}.")
         key, value = facts[0]
         at = next(place for place, line in enumerate(lines) if value in line)
-        start = "<|im_start|>user\n"
-        asked = (
-            f"\nWhat is the special magic number for {key} mentioned in the text?<|im_end|>\n<|im_start|>assistant\n"
-            f"The special magic number for {key} mentioned in the text is"
-        )
-        first = len(self._ids(start + " ".join(lines[:at])))
-        place = (first, first + len(self._ids(lines[at])))
-        (row,) = self._asked(
-            self._ids(start + " ".join(lines)), [Question(self._ids(asked), (value,), place)], self._budgets, 8
-        )
-        return row
+        form = self._engine._form
+
+        def opened(count: int) -> tuple[Message, ...]:
+            return (Message("user", " ".join(lines[:count])),)
+
+        whole = opened(len(lines))
+        asked = f"{whole[0].content}\nWhat is the special magic number for {key} mentioned in the text?"
+        begun = f"The special magic number for {key} mentioned in the text is"
+        place = (len(form.beginning(opened(at))), len(form.beginning(opened(at + 1))))
+        return form.beginning(whole), Question(form.after(whole, (Message("user", asked),), begun).ids, (value,), place)
 
     def article(self, paragraphs: Sequence[str], questions: Sequence[tuple[str, tuple[str, ...]]]) -> Iterator[Row]:
         """What every policy makes of questions on an article, a row each."""
@@ -181,9 +215,6 @@ class Bench:
             "shown": any(page.start < end and first < page.end for page in read),
         }
 
-    def _ids(self, text: str) -> list[int]:
-        return list(self._engine._tokenizer(text, add_special_tokens=False).input_ids)
-
 
 class Said:
     """A greedy reply as it grows. One that must hold a number ends with it, or with the first wrong digit."""
@@ -234,6 +265,17 @@ def needles(bench: Bench, chosen: argparse.Namespace, names: Sequence[str], budg
     return "\n\n".join(parts), rows
 
 
+def prompts(bench: Bench, chosen: argparse.Namespace) -> tuple[str, Any]:
+    began, rows = time.monotonic(), []
+    for number in range(chosen.items):
+        if time.monotonic() - began > chosen.seconds:
+            break
+        rows.append(bench.prompt(chosen.length, number, chosen.others))
+        print(f"prompt {number}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    body = [[name, f"{sum(row[name]['right'] for row in rows)} of {len(rows)}"] for name in PROMPTS]
+    return f"Documents of {chosen.length} tokens, read by\n\n{table(('policy', 'right'), body)}", rows
+
+
 def questions(bench: Bench, chosen: argparse.Namespace, names: Sequence[str]) -> tuple[str, Any]:
     began, found = time.monotonic(), xquad(shared_data())
     of: dict[int, list[tuple[str, tuple[str, ...]]]] = {}
@@ -262,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=DEFAULT_READER)
     parser.add_argument("--models", type=Path, default=ROOT / ".longleaf" / "models", help="the models folder")
-    parser.add_argument("--parts", default="needles,xquad")
+    parser.add_argument("--parts", default="needles,prompts,xquad")
     parser.add_argument("--items", type=int, default=10, help="documents with a needle")
     parser.add_argument("--length", type=int, default=3000)
     parser.add_argument("--others", type=int, default=0)
@@ -284,7 +326,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bench = Bench(engine, budgets, names)
     texts, details = [], {"machine": machine(), "model": engine.card.weights}
     for part in chosen.parts.split(","):
-        text, rows = needles(bench, chosen, names, budgets) if part == "needles" else questions(bench, chosen, names)
+        if part == "needles":
+            text, rows = needles(bench, chosen, names, budgets)
+        else:
+            text, rows = prompts(bench, chosen) if part == "prompts" else questions(bench, chosen, names)
         texts.append(text)
         details[part] = rows
         keep("policies", "\n\n".join([*texts, machine()]), details)
