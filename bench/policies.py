@@ -22,7 +22,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,13 +251,19 @@ def share(rows: Sequence[Row], name: str, what: str) -> float:
     return sum(row[name][what] for row in rows) / len(rows)
 
 
+def in_time(numbers: Iterable[int], what: str, seconds: float) -> Iterator[int]:
+    """The numbers, none begun after so many seconds; the time is told when what was done with one is over."""
+    began = time.monotonic()
+    for number in numbers:
+        if time.monotonic() - began > seconds:
+            return
+        yield number
+        print(f"{what} {number}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+
+
 def needles(bench: Bench, chosen: argparse.Namespace, names: Sequence[str], budgets: Sequence[int]) -> tuple[str, Any]:
-    began, rows = time.monotonic(), []
-    for number in range(chosen.items):
-        if time.monotonic() - began > chosen.seconds:
-            break
-        rows.append(bench.needle(chosen.length, number, chosen.others))
-        print(f"needle {number}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    numbers = in_time(range(chosen.items), "needle", chosen.seconds)
+    rows = [bench.needle(chosen.length, number, chosen.others) for number in numbers]
     parts = [f"{len(rows)} documents of {chosen.length} tokens; dense is right in {share(rows, 'dense', 'right'):.0%}."]
     for what in ("right", "shown"):
         body = [[name, *(f"{share(rows, f'{name} {number}', what):.0%}" for number in budgets)] for name in names]
@@ -266,28 +272,21 @@ def needles(bench: Bench, chosen: argparse.Namespace, names: Sequence[str], budg
 
 
 def prompts(bench: Bench, chosen: argparse.Namespace) -> tuple[str, Any]:
-    began, rows = time.monotonic(), []
-    for number in range(chosen.items):
-        if time.monotonic() - began > chosen.seconds:
-            break
-        rows.append(bench.prompt(chosen.length, number, chosen.others))
-        print(f"prompt {number}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    numbers = in_time(range(chosen.items), "prompt", chosen.seconds)
+    rows = [bench.prompt(chosen.length, number, chosen.others) for number in numbers]
     body = [[name, f"{sum(row[name]['right'] for row in rows)} of {len(rows)}"] for name in PROMPTS]
     return f"Documents of {chosen.length} tokens, read by\n\n{table(('policy', 'right'), body)}", rows
 
 
 def questions(bench: Bench, chosen: argparse.Namespace, names: Sequence[str]) -> tuple[str, Any]:
-    began, found = time.monotonic(), xquad(shared_data())
+    found = xquad(shared_data())
     of: dict[int, list[tuple[str, tuple[str, ...]]]] = {}
     for question in found.questions:
         of.setdefault(question.article, []).append((question.text, question.golds))
     of = {article: asked[:QUESTIONS] for article, asked in list(of.items())[: -(-chosen.questions // QUESTIONS)]}
     rows: list[Row] = []
-    for article, asked in of.items():
-        if time.monotonic() - began > chosen.seconds:
-            break
-        rows += bench.article(found.articles[article], asked)
-        print(f"article {article}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    for article in in_time(of, "article", chosen.seconds):
+        rows += bench.article(found.articles[article], of[article])
     dense = share(rows, "dense", "right")
     body = []
     for name in ("dense", *(f"{name} {QUESTION_BUDGET}" for name in names)):
@@ -328,8 +327,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for part in chosen.parts.split(","):
         if part == "needles":
             text, rows = needles(bench, chosen, names, budgets)
+        elif part == "prompts":
+            text, rows = prompts(bench, chosen)
         else:
-            text, rows = prompts(bench, chosen) if part == "prompts" else questions(bench, chosen, names)
+            text, rows = questions(bench, chosen, names)
         texts.append(text)
         details[part] = rows
         keep("policies", "\n\n".join([*texts, machine()]), details)
