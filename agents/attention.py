@@ -18,7 +18,7 @@ from longleaf.agents.attend import attended, flat, refuse_unless_it_attends, rer
 from longleaf.agents.evidence import enough, quote, reading
 from longleaf.agents.part import Part, fingerprint, parts, same
 from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Work
-from longleaf.agents.reason import reasoned
+from longleaf.agents.reason import reasoned, resting
 from longleaf.agents.state import EvidenceState, ReadState
 from longleaf.memory.records import SourceSpan
 from longleaf.retrieval.sentence import sentences, trimmed
@@ -149,4 +149,6 @@ def _choose(state: AttentionState, work: Work) -> ReadState:
 
 
 def _reason(state: AttentionState, work: Work) -> ReadState:
-    return {"wording": reasoned(work, reading(state["evidence"][:_REASONED], work.deps.shelf))}
+    evidence = state["evidence"]
+    wording = reasoned(work, reading(evidence[:_REASONED], work.deps.shelf))
+    return {"wording": wording, "evidence": resting(work, wording, evidence, _REASONED)}

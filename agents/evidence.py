@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from longleaf.agents.link import Strand, strand
@@ -56,7 +57,7 @@ def weighed(work: Work, question: str, spans: Iterable[SourceSpan], limit: int) 
     """The sentences of given spans as evidence, those that speak to `question` most first, at most `limit`."""
     places = [(f"{span.document_id}:{span.start}", span.document_id, Span(span.start, span.end)) for span in spans]
     found = work.deps.search.weigh(question, places)
-    return _without_repeats(candidates(Hits((), found), len(found)))[:limit]
+    return without_repeats(candidates(Hits((), found), len(found)))[:limit]
 
 
 def remembered(work: Work) -> list[EvidenceState]:
@@ -144,7 +145,7 @@ def adopt(found: Iterable[Checked], known: Sequence[EvidenceState], shelf: Shelf
                 )
             )
     rest = [item for index, item in enumerate(known) if index not in taken]
-    return _without_repeats(sorted(chosen + rest, key=lambda item: -item["score"]))
+    return without_repeats(sorted(chosen + rest, key=lambda item: -item["score"]))
 
 
 def whole_sentences(text: Text, span: Span, neighbours: int = 0) -> Span:
@@ -203,6 +204,34 @@ def _flat(characters: str) -> str:
     return " ".join(characters.split())
 
 
+def holding(wording: str, evidence: Sequence[EvidenceState], shelf: Shelf, neighbours: int = 1) -> EvidenceState | None:
+    """The sentence beside one of the quotes that holds a wording which none of the quotes holds.
+
+    The model reads quotes amid their neighbours, and may take its words from these.
+    """
+    said = _flat(wording).rstrip(".")
+    held = re.compile(rf"(?<![\w.,]){re.escape(said)}(?!\w)")
+    if not said or said.casefold() in ("yes", "no"):
+        return None
+    places = [(item, shelf.text(item["document_id"]), Span(item["start"], item["end"])) for item in evidence]
+    if any(held.search(_flat(text.slice(span))) for _, text, span in places):
+        return None
+    for item, text, span in places:
+        for part in sentences(text.characters, whole_sentences(text, span, neighbours)):
+            inner = trimmed(text.characters, part)
+            if held.search(_flat(text.slice(inner))):
+                return EvidenceState(
+                    document_id=item["document_id"],
+                    start=inner.start,
+                    end=inner.end,
+                    status="verified",
+                    by="model",
+                    score=item["score"],
+                    confidence=item["confidence"],
+                )
+    return None
+
+
 def quote(item: EvidenceState, shelf: Shelf) -> Quote:
     """A quote with its characters, read from the document now."""
     text = shelf.text(item["document_id"])
@@ -223,7 +252,8 @@ def _source(passage: PassageState, shelf: Shelf) -> Source:
     return Source(document_id, shelf.text(document_id), Span(passage["start"], passage["end"]))
 
 
-def _without_repeats(items: Sequence[EvidenceState]) -> list[EvidenceState]:
+def without_repeats(items: Sequence[EvidenceState]) -> list[EvidenceState]:
+    """Of evidence that overlaps, the first alone."""
     kept: list[EvidenceState] = []
     for item in items:
         span = Span(item["start"], item["end"])

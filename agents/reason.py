@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from longleaf.agents.call import call
 from longleaf.agents.denial import AMONG, MARGIN, NOT_IN_TEXT
+from longleaf.agents.evidence import holding, quote, without_repeats
 from longleaf.agents.prompt import load
-from longleaf.agents.reader import Wording, Work
+from longleaf.agents.reader import QuoteFound, Wording, Work
+from longleaf.agents.state import EvidenceState
 from longleaf.engine.contract import Grammar, Request, Sampling
 
 _YES_OR_NO = re.compile(
@@ -45,3 +48,20 @@ def reasoned(work: Work, quotes: str) -> str:
     request = asked(work, quotes=quotes)
     replies = call(work, "reason", [request], on_token=lambda _, piece: emit(Wording(piece)))
     return replies["answer"].text.strip()
+
+
+def resting(
+    work: Work, wording: str, evidence: Sequence[EvidenceState], read: int, neighbours: int = 1
+) -> list[EvidenceState]:
+    """The evidence, led by the sentence that holds the wording where that one stands beside the first `read` quotes.
+
+    For a node: it emits `QuoteFound` for that sentence. `neighbours` are those of `evidence.reading`.
+    """
+    from langgraph.config import get_stream_writer
+
+    shelf = work.deps.shelf
+    led = holding(wording, evidence[:read], shelf, neighbours)
+    if led is None:
+        return list(evidence)
+    get_stream_writer()(QuoteFound(quote(led, shelf)))
+    return without_repeats([led, *evidence])[: work.ask.budget.quotes]

@@ -25,7 +25,7 @@ from longleaf.agents.evidence import (
 from longleaf.agents.examples import examples
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Work
-from longleaf.agents.reason import reasoned
+from longleaf.agents.reason import reasoned, resting
 from longleaf.agents.state import PassageState, ReadState
 from longleaf.engine.contract import Request, Sampling
 from longleaf.memory.records import SourceSpan
@@ -140,6 +140,8 @@ def _reason(state: ReadState, work: Work) -> ReadState:
     read = [SourceSpan(item["document_id"], item["start"], item["end"]) for item in state["passages"][:_EXTRACTED]]
     wide = bool(several_names(work.ask.question))
     count, neighbours = (_WIDELY_REASONED, _WIDELY) if wide else (_REASONED, _NEIGHBOURS)
-    told = reading(state["evidence"][:count], work.deps.shelf, neighbours)
-    quotes, notes = examples(work, told, read)
-    return {"wording": reasoned(work, quotes), "notes": state["notes"] + notes}
+    evidence = state["evidence"]
+    quotes, notes = examples(work, reading(evidence[:count], work.deps.shelf, neighbours), read)
+    wording = reasoned(work, quotes)
+    evidence = resting(work, wording, evidence, count, neighbours)
+    return {"wording": wording, "evidence": evidence, "notes": state["notes"] + notes}

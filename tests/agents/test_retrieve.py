@@ -146,6 +146,26 @@ def test_events_come_in_order_and_add_up_to_the_answer(book):
     assert "".join(event.text for event in working.events if isinstance(event, Wording)).strip() == answer.text
 
 
+NEXT = "It lies on the river Lutz, and 4,000 people live in it."
+
+
+@pytest.mark.parametrize("quotes", [1, 3])
+def test_a_sentence_beside_a_quote_that_holds_the_wording_is_quoted_first(book, quotes):
+    working = book.with_engine(model(copies=SENTENCE, says="4,000 people"))
+    answer = working.ask(Ask(QUESTION, budget=Budget(quotes=quotes), reader="retrieve"))
+    assert (answer.quotes[0].text, answer.quotes[0].by, answer.quotes[0].status) == (NEXT, "model", "verified")
+    assert len(answer.quotes) == quotes
+    assert answer.quotes[0] in [event.quote for event in working.events if isinstance(event, QuoteFound)]
+    assert not any("do not" in note for note in answer.coverage.notes)
+    assert_verbatim(book, answer)
+
+
+@pytest.mark.parametrize("says", ["Zubrow", "yes", "no", "000 people", "4,000 people, most of them farmers"])
+def test_no_quote_is_added_for_a_wording_that_a_quote_holds_or_no_sentence_does(book, says):
+    asked = Ask(QUESTION, budget=Budget(quotes=1), reader="retrieve")
+    assert [quote.text for quote in book.with_engine(model(copies=SENTENCE, says=says)).ask(asked).quotes] == [SENTENCE]
+
+
 def test_a_failure_that_passes_is_tried_again_and_told(book):
     failing = {"passage-0", "answer"}
 
