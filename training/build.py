@@ -31,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared = Path(os.environ.get("LONGLEAF_SHARED", ROOT.parent / "shared"))
     parser.add_argument("--data", type=Path, default=shared / "data")
+    parser.add_argument("--squad", type=Path, nargs="*", default=[], help="more questions: files in SQuAD's form")
     parser.add_argument("--mix", choices=("reader", "chat"), default="reader")
     parser.add_argument("--base", type=Path, help="folder of the model that will be trained, for its replies")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -49,7 +50,7 @@ def main() -> None:
         asked = prompts()[: max(1, round(chosen.scale * len(prompts())))]
         made = answered(load_model(chosen.base, dtype, chosen.device), load_tokenizer(chosen.base), asked)
     else:
-        pool, dropped = without(read(chosen.data), Evaluation.read(chosen.data))
+        pool, dropped = without(read(chosen.data, chosen.squad), Evaluation.read(chosen.data))
         print("left out, for they overlap an evaluation set:", dict(dropped))
         made = list(examples(pool, chosen.seed, chosen.scale))
     write(made, out)

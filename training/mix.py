@@ -71,11 +71,11 @@ def text(draw: random.Random, pool: Pool) -> Example:
 
 
 SHARES = (
-    Share("short answer", 20000, short.answerable),
-    Share("short answer, one paragraph", 34000, short.alone),
-    Share("short answer, not in the text", 11000, short.unanswerable),
-    Share("several steps", 9000, short.several),
-    Share("altered fact", 2500, short.altered),
+    Share("short answer", 24000, short.answerable),
+    Share("short answer, one paragraph", 70000, short.alone),
+    Share("short answer, not in the text", 14000, short.unanswerable),
+    Share("several steps", 12000, short.several),
+    Share("altered fact", 4000, short.altered),
     Share("one form, many things", 6500, short.competing),
     Share("yes or no", 1800, short.choice),
     Share("story", 4000, short.story),

@@ -1,13 +1,14 @@
 """Questions with the text that answers them, from the training files, in one form.
 
-Files of `hotpotqa/train_distractor.jsonl`, `musique/train.jsonl` and `train_reader/`. Evaluation files are not read
-here; `overlap.py` checks that nothing of theirs comes in under another name.
+Files of `hotpotqa/train_distractor.jsonl`, `musique/train.jsonl` and `train_reader/`, and any in SQuAD's own form.
+Evaluation files are not read here; `overlap.py` checks that nothing of theirs comes in under another name.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,9 @@ from longleaf.retrieval.text import Span
 
 _LONGEST_ANSWER = 90
 """Characters; what is longer is no short answer."""
+
+_AGREED = 0.4
+"""Least mean overlap of an answer with those that others gave to the same question."""
 
 _SHORT = ("squad_train", "squadshifts_new", "fairytaleqa", "qed_dev", "covid_qa", "timeqa_human", "tatqa")
 _QUOTING = ("derived_evidence", "selqa", "qed_dev")
@@ -84,12 +88,16 @@ class Pool:
     """Filler by its title."""
 
 
-def read(data: Path) -> Pool:
-    """All training questions under the folder `data`."""
+def read(data: Path, squad: Sequence[Path] = ()) -> Pool:
+    """All training questions under the folder `data`, and those of files in the form of SQuAD 1.1, each once."""
     pool = Pool()
     folder = data / "train_reader"
     for row in _all(folder, _SHORT):
         _extractive(row, pool)
+    asked = {(question.text, question.passages[0].text) for question in pool.short}
+    for row in (row for file in squad for row in _squad(file)):
+        if (row["question"].strip(), row["context"].strip()) not in asked:
+            _extractive(row, pool)
     pool.nowhere += [_plain(row, ()) for row in _all(folder, ("derived_unanswerable",))]
     for row in _all(folder, _QUOTING):
         if row["task"] == "evidence" and row["answers"][0] in row["context"]:
@@ -130,6 +138,36 @@ def _all(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     for name in names:
         with (folder / f"{name}.jsonl").open(encoding="utf-8") as lines:
             yield from (json.loads(line) for line in lines if line.strip())
+
+
+def _squad(file: Path) -> Iterator[dict[str, Any]]:
+    """The questions of a file in SQuAD's form, each with the answer that its annotators agree on most."""
+    for article in json.loads(file.read_text(encoding="utf-8"))["data"]:
+        for part in article["paragraphs"]:
+            for item in part["qas"]:
+                told = item["answers"]
+                chosen = max(told, key=lambda answer: (_agreed(answer, told), -len(answer["text"])), default=None)
+                if chosen and _agreed(chosen, told) >= _AGREED:
+                    yield {
+                        "id": f"{file.stem}-{item['id']}",
+                        "source": file.stem,
+                        "task": "extractive",
+                        "title": article["title"],
+                        "context": part["context"],
+                        "question": item["question"],
+                        "answers": [chosen["text"]],
+                        "answer_start": chosen["answer_start"],
+                    }
+
+
+def _agreed(answer: dict[str, Any], told: Sequence[dict[str, Any]]) -> float:
+    """Mean F1 of an answer's words against all that were given, itself among them."""
+    return sum(_overlap(answer["text"], other["text"]) for other in told) / len(told)
+
+
+def _overlap(one: str, other: str) -> float:
+    mine, theirs = Counter(one.lower().split()), Counter(other.lower().split())
+    return 2 * (mine & theirs).total() / max(1, mine.total() + theirs.total())
 
 
 def _plain(row: dict[str, Any], evidence: tuple[str, ...], answers: tuple[str, ...] = ()) -> Question:

@@ -42,6 +42,33 @@ def test_altered_facts_are_told_by_the_text_and_nothing_else(pool):
         assert item.reply in text_of(item)
 
 
+def test_what_is_shown_as_quotes_stands_in_the_passages_and_holds_the_answer(pool):
+    draw = random.Random(6)
+    told = 0
+    for question in draw.choices(pool.several, k=MANY):
+        blocks = short.quoted(draw, question)
+        texts = [passage.text for passage in question.passages]
+        whole = [" ".join(text.split()) for text in texts]
+        assert all(any(" ".join(block.split()) in text for text in whole) for block in blocks)
+        answer = question.answers[0]
+        parts = {text[span.start : span.end].strip() for text in texts for span in sentences(text, Span(0, len(text)))}
+        if any(answer in line for line in parts & set(question.evidence)):
+            told += 1
+            assert any(answer in block for block in blocks)
+    assert told > MANY / 2
+
+
+def test_an_answer_gives_way_to_one_that_is_asked_for_alike(pool):
+    draw = random.Random(8)
+    changed = [(asked, short.otherwise(draw, pool, asked)) for asked in draw.choices(pool.several, k=4 * MANY)]
+    kept = [(asked, new) for asked, new in changed if new]
+    assert len(kept) > 20
+    for asked, new in kept:
+        text = " ".join(passage.text for passage in new.needed)
+        assert new.answers[0] in text
+        assert not re.search(rf"(?<!\w){re.escape(asked.answers[0])}(?!\w)", text.replace(new.answers[0], ""))
+
+
 def test_one_of_many_is_told_once(pool):
     draw = random.Random(1)
     for _ in range(MANY):
