@@ -96,7 +96,9 @@ def read(data: Path, squad: Sequence[Path] = ()) -> Pool:
         _extractive(row, pool)
     asked = {(question.text, question.passages[0].text) for question in pool.short}
     for row in (row for file in squad for row in _squad(file)):
-        if (row["question"].strip(), row["context"].strip()) not in asked:
+        this = (row["question"].strip(), row["context"].strip())
+        if this not in asked:
+            asked.add(this)
             _extractive(row, pool)
     pool.nowhere += [_plain(row, ()) for row in _all(folder, ("derived_unanswerable",))]
     for row in _all(folder, _QUOTING):

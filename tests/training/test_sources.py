@@ -33,3 +33,9 @@ def test_of_several_answers_that_one_counts_which_the_others_agree_with(data, tm
 def test_a_question_that_nobody_agrees_about_is_left_out(data, tmp_path):
     file = _file(tmp_path, ("What of it?", "Ada", "first program", "1843", "nothing", "paid"), ("Why?",))
     assert not [item for item in sources.read(data, [file]).short if item.source == "some_v1"]
+
+
+def test_a_question_is_read_once_though_two_files_hold_it(data, tmp_path):
+    file = _file(tmp_path, ("Who wrote it?", "Ada"))
+    one = sources.read(data, [file]).short
+    assert len(sources.read(data, [file, file]).short) == len(one)
