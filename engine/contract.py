@@ -168,7 +168,9 @@ class Done:
     """A finished reply: the concatenation of its tokens, without the stop string.
 
     Stop reason "loop": it said the same over and over, and was ended. `reads` are what it looked at in a document that
-    is kept open, the most important first.
+    is kept open, the most important first. `lead` is by how much the first of `Grammar.otherwise` was likelier than any
+    other beginning, in units of the natural logarithm: what `Grammar.margin` is held against. None where the engine
+    does not weigh it.
     """
 
     request_id: str
@@ -176,6 +178,7 @@ class Done:
     usage: Usage
     stop_reason: StopReason
     reads: tuple[TextRead, ...] = ()
+    lead: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,12 +99,16 @@ def _byte_level(tokenizer: Any) -> Any:
 
 
 class Matcher:
-    """Follows one reply through its grammar. `avoided` is a token that must be likelier by so much to begin it."""
+    """Follows one reply through its grammar. `avoided` is a token that must be likelier by so much to begin it.
+
+    `lead` is by how much it was, in units of the natural logarithm; none before the first `mask`.
+    """
 
     def __init__(self, matcher: LLMatcher, ends: list[int], avoided: tuple[int, float] | None = None) -> None:
         self._matcher = matcher
         self._ends = ends
         self._avoided = avoided
+        self.lead: float | None = None
 
     @property
     def avoided(self) -> int | None:
@@ -131,7 +135,10 @@ class Matcher:
         logits.masked_fill_(torch.from_numpy(bits == 0).to(logits.device), float("-inf"))
         if self._avoided is not None:
             token, margin = self._avoided
-            logits[token] -= margin
+            begun = logits[token].clone()
+            logits[token] = float("-inf")
+            self.lead = float(begun - logits.max())
+            logits[token] = begun - margin
 
     def accept(self, token: int) -> bool:
         """Take the token drawn after `mask`; returns whether the reply is whole.

@@ -139,7 +139,8 @@ class Row:
         rest = self._scanner.push(self._detokenizer.finish()) + self._scanner.finish()
         events = self._show(rest)
         usage = Usage(1, len(self._prompt), len(self._reply), self.cached_tokens, self.seconds)
-        return [*events, Done(self.request.id, "".join(self._text), usage, self._stop_reason(reason))]
+        lead = self._matcher.lead if self._matcher is not None else None
+        return [*events, Done(self.request.id, "".join(self._text), usage, self._stop_reason(reason), lead=lead)]
 
     def _stop_reason(self, reason: StopReason) -> StopReason:
         matched = self._scanner.matched

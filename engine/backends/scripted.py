@@ -47,7 +47,8 @@ class ScriptedEngine:
     `script` is a list of replies, used in order and, with `cycle`, over again, or a function of the request.
     With `attention` it can score a context and keep documents open, by words in common. What was asked is kept in
     `requests`. `delay` is seconds per token. Temperature, seed and grammar have no effect: the script says what a model
-    held to the grammar would say, or what a careless server sends instead.
+    held to the grammar would say, or what a careless server sends instead. With `lead` it is a model that says where a
+    text does not answer: the function gives `Done.lead` of a request.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class ScriptedEngine:
         delay: float = 0.0,
         failures: Failures | None = None,
         attention: bool = False,
+        lead: Callable[[Request], float] | None = None,
     ) -> None:
         self.requests: list[Request] = []
         self._script = script
         self._cycle = cycle
         self._delay = delay
         self._failures = failures
+        self._lead = lead
         self._opened: set[tuple[Message, ...]] = set()
         self._random = random.Random(failures.seed if failures else 0)
         self._used = 0
@@ -78,7 +81,9 @@ class ScriptedEngine:
             tokenizer="words",
             dtype="none",
             capabilities=frozenset(
-                {"prefix", "seed", "grammar"} | ({"scores_context", "reads_documents"} if attention else set())
+                {"prefix", "seed", "grammar"}
+                | ({"scores_context", "reads_documents"} if attention else set())
+                | ({"abstains"} if lead else set())
             ),
         )
 
@@ -232,7 +237,8 @@ class ScriptedEngine:
             yield Token(request.id, rest)
         reason: StopReason = "length" if len(words) > limit else "end"
         usage = Usage(1, prompt_tokens, used, 0, time.perf_counter() - start)
-        yield Done(request.id, "".join(said), usage, "stop" if scanner.matched is not None else reason)
+        ended: StopReason = "stop" if scanner.matched is not None else reason
+        yield Done(request.id, "".join(said), usage, ended, lead=self._lead(request) if self._lead else None)
 
 
 @dataclass(frozen=True, slots=True)

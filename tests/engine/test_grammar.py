@@ -154,6 +154,37 @@ def test_the_first_other_reply_must_be_likelier_by_the_margin(tokenizer, margin)
     assert logits.max() == 0.0
 
 
+@pytest.mark.parametrize("margin", [2.0, -0.5])
+def test_by_how_much_the_first_other_reply_led_is_told_with_any_margin(tokenizer, margin):
+    grammar = Grammar.span("a red kite", otherwise=("Not there.", "yes"), margin=margin)
+    matcher = Grammars(tokenizer, [tokenizer.eos_token_id]).matcher(grammar)
+    no, yes = (tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in ("Not", "yes"))
+    logits = torch.zeros(len(tokenizer))
+    logits[no], logits[yes] = -0.75, 1.5
+    assert matcher.lead is None
+    matcher.mask(logits)
+    assert matcher.lead == -2.25
+    assert logits[no] == -0.75 - margin
+    matcher.accept(yes)
+    matcher.mask(torch.zeros(len(tokenizer)))
+    assert matcher.lead == -2.25
+
+
+def test_a_reply_says_by_how_much_its_denial_led(engine):
+    """The margin at which the denial is begun, and no larger one, is the lead."""
+
+    def reply(margin, **options):
+        grammar = Grammar.span(TEXT, OTHERWISE, margin=margin, **options)
+        return next(event for event in engine.generate([ask("one", grammar)]) if isinstance(event, Done))
+
+    lead = reply(0.001).lead
+    assert lead is not None
+    assert reply(lead - 0.01).text == OTHERWISE[0]
+    assert reply(lead + 0.01).text != OTHERWISE[0]
+    assert reply(lead + 0.01, among=4).lead == pytest.approx(lead, abs=1e-3)
+    assert next(event for event in engine.generate([ask("one", None)]) if isinstance(event, Done)).lead is None
+
+
 def test_a_span_has_its_spaces_whatever_the_tokenizer_decodes_by(tokenizer):
     """As transformers 5.17 makes the tokenizer of a GGUF file; replies then ended after their first word."""
     by_several = copy.deepcopy(tokenizer)
