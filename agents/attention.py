@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from longleaf.agents.attend import attended, flat, refuse_unless_it_attends, reranked
-from longleaf.agents.evidence import enough, quote, reading
+from longleaf.agents.evidence import around, enough, quote, reading
 from longleaf.agents.part import Part, fingerprint, parts, same
 from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Work
 from longleaf.agents.reason import reasoned, resting
@@ -149,6 +149,7 @@ def _choose(state: AttentionState, work: Work) -> ReadState:
 
 
 def _reason(state: AttentionState, work: Work) -> ReadState:
-    evidence = state["evidence"]
-    wording = reasoned(work, reading(evidence[:_REASONED], work.deps.shelf))
-    return {"wording": wording, "evidence": resting(work, wording, evidence, _REASONED)}
+    shelf, evidence = work.deps.shelf, state["evidence"]
+    shown = evidence[:_REASONED]
+    wording = reasoned(work, reading(shown, shelf))
+    return {"wording": wording, "evidence": resting(work, wording, evidence, around(shown, shelf))}

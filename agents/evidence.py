@@ -204,32 +204,50 @@ def _flat(characters: str) -> str:
     return " ".join(characters.split())
 
 
-def holding(wording: str, evidence: Sequence[EvidenceState], shelf: Shelf, neighbours: int = 1) -> EvidenceState | None:
-    """The sentence beside one of the quotes that holds a wording which none of the quotes holds.
+def reading_passages(passages: Sequence[PassageState], best: EvidenceState, shelf: Shelf) -> str:
+    """What the model reasons over where an answer takes several places: passages as they stand, the best quote last."""
+    ranks = list(dict.fromkeys(passage["document_id"] for passage in passages))
+    in_order = sorted(passages, key=lambda passage: (ranks.index(passage["document_id"]), passage["start"]))
+    cuts = [shelf.text(each["document_id"]).slice(Span(each["start"], each["end"])).strip() for each in in_order]
+    last = shelf.text(best["document_id"]).slice(Span(best["start"], best["end"]))
+    return "\n\n".join([*cuts, _flat(last)])
 
-    The model reads quotes amid their neighbours, and may take its words from these.
+
+def around(evidence: Sequence[EvidenceState], shelf: Shelf, neighbours: int = 1) -> list[SourceSpan]:
+    """The spans of what `reading` shows: each quote with its neighbours."""
+    return [
+        SourceSpan(item["document_id"], span.start, span.end)
+        for item in evidence
+        for span in [whole_sentences(shelf.text(item["document_id"]), Span(item["start"], item["end"]), neighbours)]
+    ]
+
+
+def holding(
+    work: Work, wording: str, evidence: Sequence[EvidenceState], read: Sequence[SourceSpan]
+) -> EvidenceState | None:
+    """Of the sentences that the model read, the one that holds a wording which none of the quotes holds.
+
+    Where there are several, the one that speaks to the question most. None for "yes" and "no".
     """
     said = _flat(wording).rstrip(".")
-    held = re.compile(rf"(?<![\w.,]){re.escape(said)}(?!\w)")
     if not said or said.casefold() in ("yes", "no"):
         return None
-    places = [(item, shelf.text(item["document_id"]), Span(item["start"], item["end"])) for item in evidence]
-    if any(held.search(_flat(text.slice(span))) for _, text, span in places):
+    shelf, held = work.deps.shelf, re.compile(rf"(?<![\w.,]){re.escape(said)}(?!\w)")
+    shown = [SourceSpan(item["document_id"], item["start"], item["end"]) for item in evidence]
+    if any(held.search(_flat(_cut(span, shelf))) for span in shown):
         return None
-    for item, text, span in places:
-        for part in sentences(text.characters, whole_sentences(text, span, neighbours)):
-            inner = trimmed(text.characters, part)
-            if held.search(_flat(text.slice(inner))):
-                return EvidenceState(
-                    document_id=item["document_id"],
-                    start=inner.start,
-                    end=inner.end,
-                    status="verified",
-                    by="model",
-                    score=item["score"],
-                    confidence=item["confidence"],
-                )
-    return None
+    parts = [
+        SourceSpan(span.document_id, inner.start, inner.end)
+        for span in read
+        for part in sentences(shelf.text(span.document_id).characters, Span(span.start, span.end))
+        for inner in [trimmed(shelf.text(span.document_id).characters, part)]
+    ]
+    found = weighed(work, work.ask.question, [span for span in parts if held.search(_flat(_cut(span, shelf)))], 1)
+    return EvidenceState(**{**found[0], "by": "model"}) if found else None
+
+
+def _cut(span: SourceSpan, shelf: Shelf) -> str:
+    return shelf.text(span.document_id).slice(Span(span.start, span.end))
 
 
 def quote(item: EvidenceState, shelf: Shelf) -> Quote:

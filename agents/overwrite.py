@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from longleaf.agents.denial import abstains
 from longleaf.agents.evidence import MODEL_BONUS, WORTH, confidence
 from longleaf.agents.lines import Unit, folded, split, support, units, words
 from longleaf.agents.link import beside, brought_up, earlier, holds_name, naming
@@ -189,7 +190,7 @@ def _ranked(
     best = sorted(able, key=lambda line: -score(line))[:_PROPOSED]
     best += [line for line in _last_telling(work, able, [score(line) for line in able]) if line not in best]
     roots = sorted((line for line in [*lines, *best] if score(line) >= WORTH), key=lambda line: -score(line))
-    trusted = abstains(work)
+    trusted = abstains(work.deps)
     others = [line for line in lines if line not in roots]
     able = [line for line in others if line.by == "model" and (trusted or score(line) >= WORTH / 2)]
     # What is said again word for word takes the later place: the lines are shown in reading order.
@@ -244,11 +245,6 @@ def _tied(
     proposed = [MemoryLine(unit.text, (unit.source,), "supported", "search") for unit in fresh.values()]
     ordered = _in_order([*held, *proposed], offsets)
     return [ordered[at] for at in beside(ordered, [ordered.index(root) for root in roots], wanted, question)]
-
-
-def abstains(work: Work) -> bool:
-    """Whether the model quotes nothing where nothing helps, so that what it does quote means something."""
-    return "abstains" in work.deps.engine.card.capabilities
 
 
 def strengths(work: Work, spans: Iterable[SourceSpan]) -> dict[SourceSpan, float]:

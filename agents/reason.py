@@ -4,18 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 from longleaf.agents.call import call
-from longleaf.agents.denial import AMONG, MARGIN, NOT_IN_TEXT
+from longleaf.agents.denial import AMONG, MARGIN, NOT_IN_TEXT, abstains
 from longleaf.agents.evidence import holding, quote, without_repeats
 from longleaf.agents.prompt import load
-from longleaf.agents.reader import QuoteFound, Wording, Work
+from longleaf.agents.reader import Ask, Deps, QuoteFound, Wording, Work
 from longleaf.agents.state import EvidenceState
-from longleaf.engine.contract import Grammar, Request, Sampling
+from longleaf.engine.contract import Done, Grammar, Request, Sampling
+from longleaf.memory.records import SourceSpan
 
 _YES_OR_NO = re.compile(
     r"\s*(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|may|might|must)\b", re.IGNORECASE
 )
+
+
+AHEAD = 2.25
+"""How much less likely, in units of the natural logarithm, "not in the text" must be in a view of the text than in the
+next, wider one for its answer to stand. Among few words an answer stands out more, so that to be ahead at all means
+nothing. docs/benchmarks.md has the curve."""
+
+
+SURE = -8.0
+"""The lead of a denial below which an answer stands without asking about a wider view. Half the questions that one
+paragraph answers are so, and their second call would cost a laptop some seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A text to answer from, where it stands in the documents, and the chunks that it holds whole."""
+
+    text: str
+    read: Sequence[SourceSpan]
+    chunk_ids: tuple[str, ...] = ()
 
 
 def asked(work: Work, prompt_name: str = "reason", request_id: str = "answer", **slots: str) -> Request:
@@ -26,7 +49,9 @@ def asked(work: Work, prompt_name: str = "reason", request_id: str = "answer", *
     """
     prompt = load(prompt_name)
     otherwise = (NOT_IN_TEXT, "yes", "no") if _YES_OR_NO.match(work.ask.question) else (NOT_IN_TEXT,)
-    grammar = Grammar.span("\n\n".join(slots.values()), otherwise, MARGIN, AMONG) if _held(work) else None
+    grammar = (
+        Grammar.span("\n\n".join(slots.values()), otherwise, MARGIN, AMONG) if _held(work.ask, work.deps) else None
+    )
     return Request(
         request_id,
         prompt.messages(question=work.ask.question, **slots),
@@ -35,9 +60,14 @@ def asked(work: Work, prompt_name: str = "reason", request_id: str = "answer", *
     )
 
 
-def _held(work: Work) -> bool:
-    wanted, able = work.ask.options.copy_spans, work.deps.engine.card.capabilities
-    return "grammar" in able and (wanted == "always" or (wanted == "auto" and "abstains" in able))
+def _held(ask: Ask, deps: Deps) -> bool:
+    wanted = ask.options.copy_spans
+    return "grammar" in deps.engine.card.capabilities and (wanted == "always" or (wanted == "auto" and abstains(deps)))
+
+
+def weighs(ask: Ask, deps: Deps) -> bool:
+    """Whether `surest` asks about each of its views."""
+    return _held(ask, deps) and abstains(deps)
 
 
 def reasoned(work: Work, quotes: str) -> str:
@@ -50,18 +80,51 @@ def reasoned(work: Work, quotes: str) -> str:
     return replies["answer"].text.strip()
 
 
-def resting(
-    work: Work, wording: str, evidence: Sequence[EvidenceState], read: int, neighbours: int = 1
-) -> list[EvidenceState]:
-    """The evidence, led by the sentence that holds the wording where that one stands beside the first `read` quotes.
+def surest(work: Work, views: Sequence[View]) -> tuple[str, View]:
+    """The model's answer from one of several views of a text, narrow before wide, and that view.
 
-    For a node: it emits `QuoteFound` for that sentence. `neighbours` are those of `evidence.reading`.
+    It is the first in which the answer is so much clearer than in the next that `NOT_IN_TEXT` is less likely by
+    `AHEAD`, or is less likely than `SURE`; else the last. The first alone is asked of a model that does not say where a
+    text does not answer. For a node: it emits `Wording`. Raises as `call` does.
     """
     from langgraph.config import get_stream_writer
 
-    shelf = work.deps.shelf
-    led = holding(wording, evidence[:read], shelf, neighbours)
+    if len(views) == 1 or not weighs(work.ask, work.deps):
+        return reasoned(work, views[0].text), views[0]
+    replies: list[Done] = []
+    for place, view in enumerate(views):
+        request = asked(work, request_id=f"answer-{place + 1}" if place else "answer", quotes=view.text)
+        replies.append(call(work, "reason", [request], {request.id: view.chunk_ids})[request.id])
+        lead = replies[-1].lead
+        if lead is None or lead < SURE:
+            break
+    place = _clearest([reply.lead for reply in replies])
+    wording = replies[place].text.strip()
+    get_stream_writer()(Wording(wording))
+    return wording, views[place]
+
+
+def _clearest(leads: Sequence[float | None]) -> int:
+    """The place of the view to answer from, by the leads of a denial; the first where one is not known."""
+    for place, (lead, wider) in enumerate(pairwise(leads)):
+        if lead is None or wider is None:
+            return 0
+        if lead <= wider - AHEAD:
+            return place
+    return len(leads) - 1
+
+
+def resting(
+    work: Work, wording: str, evidence: Sequence[EvidenceState], read: Sequence[SourceSpan]
+) -> list[EvidenceState]:
+    """The evidence, led by the sentence of what the model `read` that holds its wording, where no quote does.
+
+    For a node: it emits `QuoteFound` for that sentence.
+    """
+    from langgraph.config import get_stream_writer
+
+    led = holding(work, wording, evidence, read)
     if led is None:
         return list(evidence)
-    get_stream_writer()(QuoteFound(quote(led, shelf)))
+    get_stream_writer()(QuoteFound(quote(led, work.deps.shelf)))
     return without_repeats([led, *evidence])[: work.ask.budget.quotes]

@@ -6,6 +6,7 @@ the check against the text that both leave out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from longleaf.agents.attend import can_attend, reranked
@@ -13,6 +14,7 @@ from longleaf.agents.call import call
 from longleaf.agents.denial import quotes_nothing
 from longleaf.agents.evidence import (
     adopt,
+    around,
     candidates,
     checked,
     covering,
@@ -20,13 +22,14 @@ from longleaf.agents.evidence import (
     invented,
     quote,
     reading,
+    reading_passages,
     several_names,
 )
 from longleaf.agents.examples import examples
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Work
-from longleaf.agents.reason import reasoned, resting
-from longleaf.agents.state import PassageState, ReadState
+from longleaf.agents.reason import View, resting, surest, weighs
+from longleaf.agents.state import EvidenceState, PassageState, ReadState
 from longleaf.engine.contract import Request, Sampling
 from longleaf.memory.records import SourceSpan
 from longleaf.retrieval.text import Span
@@ -56,16 +59,16 @@ class Retrieve:
     whole = False
 
     def estimate(self, ask: Ask, deps: Deps) -> Estimate:
-        around = sum(deps.engine.count(load(name).frame(ask.question)) for name in self.prompts)
+        frames = sum(deps.engine.count(load(name).frame(ask.question)) for name in self.prompts)
         most = min(_EXTRACTED, ask.budget.passages)
         rerank = ask.options.rerank and can_attend(deps)
         quotes = _WIDELY_REASONED * _PASSAGE_TOKENS if several_names(ask.question) else _REASONED * _PASSAGE_TOKENS // 2
-        prompt = most * _PASSAGE_TOKENS + quotes + (most + 1) * around
+        views = [quotes, ask.budget.passages * _PASSAGE_TOKENS] if weighs(ask, deps) else [quotes]
+        prompt = most * _PASSAGE_TOKENS + sum(views) + (most + len(views)) * frames
         if rerank:
             prompt += _CANDIDATES * _SENTENCE_TOKENS
-        return Estimate(
-            most + 1 + rerank, prompt, most * _EXTRACT_TOKENS + ask.budget.answer_tokens, "none if search finds nothing"
-        )
+        told = most * _EXTRACT_TOKENS + len(views) * ask.budget.answer_tokens
+        return Estimate(most + len(views) + rerank, prompt, told, "none if search finds nothing")
 
     def build(self, work: Work, checkpointer: Any) -> CompiledStateGraph[Any, Any, Any, Any]:
         from langgraph.graph import END, START, StateGraph
@@ -137,11 +140,33 @@ def _extract(state: ReadState, work: Work) -> ReadState:
 
 
 def _reason(state: ReadState, work: Work) -> ReadState:
-    read = [SourceSpan(item["document_id"], item["start"], item["end"]) for item in state["passages"][:_EXTRACTED]]
-    wide = bool(several_names(work.ask.question))
-    count, neighbours = (_WIDELY_REASONED, _WIDELY) if wide else (_REASONED, _NEIGHBOURS)
-    evidence = state["evidence"]
-    quotes, notes = examples(work, reading(evidence[:count], work.deps.shelf, neighbours), read)
-    wording = reasoned(work, quotes)
-    evidence = resting(work, wording, evidence, count, neighbours)
-    return {"wording": wording, "evidence": evidence, "notes": state["notes"] + notes}
+    shelf, evidence, passages = work.deps.shelf, state["evidence"], state["passages"]
+    count, neighbours = (_WIDELY_REASONED, _WIDELY) if several_names(work.ask.question) else (_REASONED, _NEIGHBOURS)
+    shown, fitting = evidence[:count], _fitting(passages, evidence[0], work)
+    spans = [_span(each) for each in passages[:_EXTRACTED]]
+    quotes, notes = examples(work, reading(shown, shelf, neighbours), spans)
+    whole = reading_passages(fitting, evidence[0], shelf)
+    views = (
+        View(quotes, around(shown, shelf, neighbours)),
+        View(whole, [_span(each) for each in fitting], tuple(each["chunk_id"] for each in fitting)),
+    )
+    wording, view = surest(work, views)
+    return {
+        "wording": wording,
+        "evidence": resting(work, wording, evidence, view.read),
+        "notes": state["notes"] + notes,
+    }
+
+
+def _span(passage: PassageState) -> SourceSpan:
+    return SourceSpan(passage["document_id"], passage["start"], passage["end"])
+
+
+def _fitting(passages: Sequence[PassageState], best: EvidenceState, work: Work) -> Sequence[PassageState]:
+    """As many of the passages, the best first, as the window holds beside prompt and answer; one at least."""
+    engine, ask = work.deps.engine, work.ask
+    room = engine.card.window - engine.count(load("reason").frame(ask.question)) - ask.budget.answer_tokens
+    kept = passages
+    while len(kept) > 1 and engine.count(reading_passages(kept, best, work.deps.shelf)) > room:
+        kept = kept[:-1]
+    return kept

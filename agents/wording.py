@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longleaf.agents.call import OnToken, call
+from longleaf.agents.denial import abstains
 from longleaf.agents.evidence import WORTH, enough, gathered, weighed
 from longleaf.agents.lines import folded, split, support, units, words
 from longleaf.agents.names import named
 from longleaf.agents.notebook import answer_tokens
-from longleaf.agents.overwrite import abstains
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Work
 from longleaf.agents.reason import asked
@@ -48,7 +48,7 @@ def telling(work: Work, evidence: Sequence[EvidenceState]) -> list[EvidenceState
     model that chooses nothing where nothing helps is evidence by itself; so is what a name ties to the line that leads.
     """
     chosen = [item for item in evidence if item["by"] == "model"]
-    if abstains(work) and chosen:
+    if abstains(work.deps) and chosen:
         return [item for item in evidence if item["by"] == "model" or _holds(item, WORTH)]
     if not enough(evidence, len(evidence)):
         return []

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from longleaf.agents.errors import NothingToRead, QuestionEmpty, ReaderUnknown
 from longleaf.agents.prompt import hashes
 from longleaf.agents.reader import Ask, Budget, Options, QuoteFound, Reading, Wording
+from longleaf.agents.registry import reader
 from longleaf.agents.run import NOT_FOUND, from_json, to_json
 from longleaf.engine.backends.scripted import Failures, ScriptedEngine
 from longleaf.engine.contract import Scores, Usage
@@ -397,7 +398,7 @@ def test_quotes_speak_of_every_name_of_the_question(desk):
     desk.add(f"{first}\n\nBroad Peak rises to 8,051 metres.\n\n{BOOK}", "peaks.txt")
     question = "Which mountain is higher, Nanda Devi or Broad Peak?"
     asked = Ask(question, budget=Budget(quotes=2), reader="retrieve")
-    quotes = [quote.text for quote in desk.with_engine(model(copies='"')).ask(asked).quotes]
+    quotes = [quote.text for quote in desk.with_engine(model(copies='"', says="Broad Peak")).ask(asked).quotes]
     assert len(quotes) == 2
     assert quotes[0].startswith("Nanda Devi is")
     assert quotes[1] == "Broad Peak rises to 8,051 metres."
@@ -412,5 +413,71 @@ def test_more_is_read_around_the_quotes_of_a_question_of_several_names(desk, que
     desk.add(text, "peak.txt")
     engine = model(copies="Broad Peak is a high mountain in Asia.")
     desk.with_engine(engine).ask(Ask(question, budget=Budget(quotes=1), reader="retrieve"))
-    told = engine.requests[-1].messages[-1].content
-    assert [n for n in range(8) if f"Line {n} " in told] == list(range(4 - shown, 4 + shown))
+    assert [n for n in range(8) if f"Line {n} " in _told(engine)] == list(range(4 - shown, 4 + shown))
+
+
+def _told(engine, request=-1):
+    return engine.requests[request].messages[-1].content.split("<text>\n")[1].split("\n</text>")[0]
+
+
+def two_views(quotes, passages, *, says=("by the quotes", "by the passages"), **options):
+    """Says the first from quotes and the second from passages; `quotes` and `passages` are the leads of a denial."""
+    script = {"answer": says[0], "answer-2": says[1]}
+    leads = {"answer": quotes, "answer-2": passages}
+    return ScriptedEngine(
+        lambda request: SENTENCE if is_extract(request) else script[request.id],
+        lead=lambda request: leads.get(request.id),
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("quotes", "passages", "said"),
+    [(-7.0, -4.7, "by the quotes"), (-7.0, -4.8, "by the passages"), (-1.0, 3.0, "by the quotes")],
+)
+def test_quotes_answer_where_they_do_so_much_more_clearly_than_the_passages(book, quotes, passages, said):
+    engine = two_views(quotes, passages)
+    working = book.with_engine(engine)
+    assert working.ask(QUESTION).text == said
+    assert [event.text for event in working.events if isinstance(event, Wording)] == [said]
+    assert _told(engine, -2).endswith(SENTENCE)
+    assert "Farm 3 grew" not in _told(engine, -2)
+    assert "Farm 3 grew" in _told(engine)
+    assert _told(engine).endswith(f"\n\n{SENTENCE}")
+
+
+def test_a_model_that_gives_no_lead_answers_from_the_quotes(book):
+    assert book.with_engine(two_views(None, -9.0)).ask(QUESTION).text == "by the quotes"
+    assert book.with_engine(two_views(-7.0, None)).ask(QUESTION).text == "by the quotes"
+
+
+def test_where_the_quotes_answer_surely_the_passages_are_not_asked(book):
+    engine = two_views(-8.1, -99.0)
+    answer = book.with_engine(engine).ask(QUESTION)
+    assert (answer.text, engine.requests[-1].id) == ("by the quotes", "answer")
+    assert answer.usage.calls == 3 + 1
+
+
+def test_what_a_passage_holds_and_no_quote_does_is_quoted_from_it(book):
+    engine = two_views(0.0, -9.0, says=("Zubrow", "Farm 3 grew wheat"))
+    answer = book.with_engine(engine).ask(Ask(QUESTION, budget=Budget(quotes=1), reader="retrieve"))
+    assert answer.text == "Farm 3 grew wheat"
+    assert answer.quotes[0].text.startswith("Farm 3 grew wheat, barley")
+    assert len(answer.quotes) == 1
+    assert_verbatim(book, answer)
+
+
+def test_passages_are_left_out_that_the_window_does_not_hold(book):
+    asked = Ask("Was Freedonia or Zubrow crowned in 1887?", reader="retrieve")
+    roomy, narrow = two_views(0.0, -9.0), two_views(0.0, -9.0, window=260)
+    book.with_engine(roomy).ask(asked)
+    answer = book.with_engine(narrow).ask(asked)
+    assert answer.text == "by the passages"
+    assert len(_told(narrow)) < len(_told(roomy))
+
+
+def test_the_estimate_counts_both_views(book):
+    for engine, calls in ((two_views(0.0, -9.0), 2), (model(copies=SENTENCE), 1)):
+        deps = book.with_engine(engine).deps
+        told = reader("retrieve").estimate(Ask(QUESTION, reader="retrieve"), deps)
+        assert told.calls == 3 + calls
