@@ -27,9 +27,9 @@ next, wider one for its answer to stand. Among few words an answer stands out mo
 nothing. docs/benchmarks.md has the curve."""
 
 
-SURE = -8.0
-"""The lead of a denial below which an answer stands without asking about a wider view. Half the questions that one
-paragraph answers are so, and their second call would cost a laptop some seconds."""
+SURE = -10.0
+"""The lead of a denial below which an answer stands without asking about a wider view. A quarter of the questions that
+one paragraph answers are so, and their second call would cost a laptop some seconds."""
 
 
 @dataclass(frozen=True, slots=True)

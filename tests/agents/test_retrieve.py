@@ -452,7 +452,7 @@ def test_a_model_that_gives_no_lead_answers_from_the_quotes(book):
 
 
 def test_where_the_quotes_answer_surely_the_passages_are_not_asked(book):
-    engine = two_views(-8.1, -99.0)
+    engine = two_views(-10.1, -99.0)
     answer = book.with_engine(engine).ask(QUESTION)
     assert (answer.text, engine.requests[-1].id) == ("by the quotes", "answer")
     assert answer.usage.calls == 3 + 1
