@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from longleaf.agents.call import call
-from longleaf.agents.denial import AMONG, MARGIN, NOT_IN_TEXT, abstains
+from longleaf.agents.denial import AMONG, MARGIN, NOT_IN_TEXT, abstains, denied
 from longleaf.agents.evidence import holding, quote, without_repeats
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Deps, QuoteFound, Wording, Work
@@ -83,9 +83,9 @@ def reasoned(work: Work, quotes: str) -> str:
 def surest(work: Work, views: Sequence[View]) -> tuple[str, View]:
     """The model's answer from one of several views of a text, narrow before wide, and that view.
 
-    It is the first in which the answer is so much clearer than in the next that `NOT_IN_TEXT` is less likely by
-    `AHEAD`, or is less likely than `SURE`; else the last. The first alone is asked of a model that does not say where a
-    text does not answer. For a node: it emits `Wording`. Raises as `call` does.
+    It is the first that denies, or in which the answer is so much clearer than in the next that `NOT_IN_TEXT` is less
+    likely by `AHEAD`, or is less likely than `SURE`; else the last. The first alone is asked of a model that does not
+    say where a text does not answer. For a node: it emits `Wording`. Raises as `call` does.
     """
     from langgraph.config import get_stream_writer
 
@@ -96,7 +96,7 @@ def surest(work: Work, views: Sequence[View]) -> tuple[str, View]:
         request = asked(work, request_id=f"answer-{place + 1}" if place else "answer", quotes=view.text)
         replies.append(call(work, "reason", [request], {request.id: view.chunk_ids})[request.id])
         lead = replies[-1].lead
-        if lead is None or lead < SURE:
+        if lead is None or lead < SURE or denied(replies[-1].text):
             break
     place = _clearest([reply.lead for reply in replies])
     wording = replies[place].text.strip()

@@ -458,6 +458,12 @@ def test_where_the_quotes_answer_surely_the_passages_are_not_asked(book):
     assert answer.usage.calls == 3 + 1
 
 
+def test_where_the_quotes_deny_the_passages_are_not_asked(book):
+    engine = two_views(0.5, -99.0, says=("Not in the text.", "wheat"))
+    answer = book.with_engine(engine).ask(QUESTION)
+    assert (answer.found, engine.requests[-1].id) == (False, "answer")
+
+
 def test_what_a_passage_holds_and_no_quote_does_is_quoted_from_it(book):
     engine = two_views(0.0, -9.0, says=("Zubrow", "Farm 3 grew wheat"))
     answer = book.with_engine(engine).ask(Ask(QUESTION, budget=Budget(quotes=1), reader="retrieve"))
