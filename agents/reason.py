@@ -27,11 +27,6 @@ next, wider one for its answer to stand. Among few words an answer stands out mo
 nothing. docs/benchmarks.md has the curve."""
 
 
-SURE = -10.0
-"""The lead of a denial below which an answer stands without asking about a wider view. A quarter of the questions that
-one paragraph answers are so, and their second call would cost a laptop some seconds."""
-
-
 @dataclass(frozen=True, slots=True)
 class View:
     """A text to answer from, where it stands in the documents, and the chunks that it holds whole."""
@@ -80,11 +75,11 @@ def reasoned(work: Work, quotes: str) -> str:
     return replies["answer"].text.strip()
 
 
-def surest(work: Work, views: Sequence[View]) -> tuple[str, View]:
+def surest(work: Work, views: Sequence[View], sure: float) -> tuple[str, View]:
     """The model's answer from one of several views of a text, narrow before wide, and that view.
 
     It is the first that denies, or in which the answer is so much clearer than in the next that `NOT_IN_TEXT` is less
-    likely by `AHEAD`, or is less likely than `SURE`; else the last. The first alone is asked of a model that does not
+    likely by `AHEAD`, or whose lead is below `sure`; else the last. The first alone is asked of a model that does not
     say where a text does not answer. For a node: it emits `Wording`. Raises as `call` does.
     """
     from langgraph.config import get_stream_writer
@@ -96,7 +91,7 @@ def surest(work: Work, views: Sequence[View]) -> tuple[str, View]:
         request = asked(work, request_id=f"answer-{place + 1}" if place else "answer", quotes=view.text)
         replies.append(call(work, "reason", [request], {request.id: view.chunk_ids})[request.id])
         lead = replies[-1].lead
-        if lead is None or lead < SURE or denied(replies[-1].text):
+        if lead is None or lead < sure or denied(replies[-1].text):
             break
     place = _clearest([reply.lead for reply in replies])
     wording = replies[place].text.strip()

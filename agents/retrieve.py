@@ -45,6 +45,10 @@ _WIDELY_REASONED, _WIDELY = 4, 3
 """Quotes to reason over and sentences on either side of each; the latter for questions of several names, whose answer
 takes two places more often than one. Chosen on 64 questions of HotpotQA; docs/benchmarks.md has what it is worth."""
 
+_SURE, _WIDELY_SURE = -6.0, -10.0
+"""The lead of a denial below which the answer from quotes stands without asking about the passages, which would cost a
+laptop some seconds; the latter for questions of several names. docs/benchmarks.md has what it is worth."""
+
 _SENTENCE_TOKENS = 60
 _PASSAGE_TOKENS = 300
 """Tokens of a chunk by most models' count; chunks are cut by the embedder's."""
@@ -141,7 +145,8 @@ def _extract(state: ReadState, work: Work) -> ReadState:
 
 def _reason(state: ReadState, work: Work) -> ReadState:
     shelf, evidence, passages = work.deps.shelf, state["evidence"], state["passages"]
-    count, neighbours = (_WIDELY_REASONED, _WIDELY) if several_names(work.ask.question) else (_REASONED, _NEIGHBOURS)
+    wide = bool(several_names(work.ask.question))
+    count, neighbours = (_WIDELY_REASONED, _WIDELY) if wide else (_REASONED, _NEIGHBOURS)
     shown, fitting = evidence[:count], _fitting(passages, evidence[0], work)
     spans = [_span(each) for each in passages[:_EXTRACTED]]
     quotes, notes = examples(work, reading(shown, shelf, neighbours), spans)
@@ -150,7 +155,7 @@ def _reason(state: ReadState, work: Work) -> ReadState:
         View(quotes, around(shown, shelf, neighbours)),
         View(whole, [_span(each) for each in fitting], tuple(each["chunk_id"] for each in fitting)),
     )
-    wording, view = surest(work, views)
+    wording, view = surest(work, views, _WIDELY_SURE if wide else _SURE)
     return {
         "wording": wording,
         "evidence": resting(work, wording, evidence, view.read),
