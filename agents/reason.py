@@ -61,7 +61,7 @@ def _held(ask: Ask, deps: Deps) -> bool:
 
 
 def weighs(ask: Ask, deps: Deps) -> bool:
-    """Whether `surest` asks about each of its views."""
+    """Whether `surest` can tell views apart: the reply is held, and the model says where a text does not answer."""
     return _held(ask, deps) and abstains(deps)
 
 
@@ -79,12 +79,12 @@ def surest(work: Work, views: Sequence[View], sure: float) -> tuple[str, View]:
     """The model's answer from one of several views of a text, narrow before wide, and that view.
 
     It is the first that denies, or in which the answer is so much clearer than in the next that `NOT_IN_TEXT` is less
-    likely by `AHEAD`, or whose lead is below `sure`; else the last. The first alone is asked of a model that does not
-    say where a text does not answer. For a node: it emits `Wording`. Raises as `call` does.
+    likely by `AHEAD`, or whose lead is below `sure`; else the last. For a node: it emits `Wording`. Raises as `call`
+    does.
     """
     from langgraph.config import get_stream_writer
 
-    if len(views) == 1 or not weighs(work.ask, work.deps):
+    if len(views) == 1:
         return reasoned(work, views[0].text), views[0]
     replies: list[Done] = []
     for place, view in enumerate(views):

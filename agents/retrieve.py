@@ -147,14 +147,14 @@ def _reason(state: ReadState, work: Work) -> ReadState:
     shelf, evidence, passages = work.deps.shelf, state["evidence"], state["passages"]
     wide = bool(several_names(work.ask.question))
     count, neighbours = (_WIDELY_REASONED, _WIDELY) if wide else (_REASONED, _NEIGHBOURS)
-    shown, fitting = evidence[:count], _fitting(passages, evidence[0], work)
+    shown = evidence[:count]
     spans = [_span(each) for each in passages[:_EXTRACTED]]
     quotes, notes = examples(work, reading(shown, shelf, neighbours), spans)
-    whole = reading_passages(fitting, evidence[0], shelf)
-    views = (
-        View(quotes, around(shown, shelf, neighbours)),
-        View(whole, [_span(each) for each in fitting], tuple(each["chunk_id"] for each in fitting)),
-    )
+    views = [View(quotes, around(shown, shelf, neighbours))]
+    if weighs(work.ask, work.deps):
+        fitting = _fitting(passages, evidence[0], work)
+        told = reading_passages(fitting, evidence[0], shelf)
+        views.append(View(told, [_span(each) for each in fitting], tuple(each["chunk_id"] for each in fitting)))
     wording, view = surest(work, views, _WIDELY_SURE if wide else _SURE)
     return {
         "wording": wording,

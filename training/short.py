@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from example import Example, example
 from forms import planted
-from sources import Passage, Pool, Question
+from sources import Passage, Pool, Question, sentences_of
 from world import story as told
 
 from longleaf.retrieval.search import at_ends
-from longleaf.retrieval.sentence import sentences, trimmed
+from longleaf.retrieval.sentence import sentences
 from longleaf.retrieval.text import Span
 
 NOWHERE = "Not in the text."
@@ -124,7 +124,7 @@ def quoted(draw: random.Random, question: Question) -> list[str]:
         found = len(wanted & _words(line[1])) / max(1, len(wanted))
         return found + 0.4 * draw.random() + (0.4 if line[1] in question.evidence else 0.0)
 
-    lines = [(passage.text, line) for passage in question.passages for line in _sentences(passage.text)]
+    lines = [(passage.text, line) for passage in question.passages for line in sentences_of(passage.text)]
     best = sorted(lines, key=speaks, reverse=True)[: draw.choice((3, 4, 4, 4))]
     telling = [line for line in lines if answer in line[1] and line[1] in question.evidence]
     if telling and not any(answer in line for _, line in best):
@@ -138,7 +138,7 @@ def altered(draw: random.Random, pool: Pool) -> Example:
     """A text that says otherwise than the world: the answer replaced by another one like it."""
     while True:
         new = otherwise(draw, pool, draw.choice(pool.short))
-        if new and new.answers[0] in new.evidence[0] and new.evidence[0] in _sentences(new.passages[0].text):
+        if new and new.answers[0] in new.evidence[0] and new.evidence[0] in sentences_of(new.passages[0].text):
             break
     return asked(draw, "altered", new.source, shown(draw, pool, new), new.text, new.answers[0])
 
@@ -271,19 +271,14 @@ def ordered_about(draw: random.Random, blocks: Sequence[str]) -> list[str]:
 
 def _amid(text: str, sentence: str, neighbours: int = 1) -> str:
     """A sentence of the text with its neighbours on either side."""
-    parts = _sentences(text)
+    parts = sentences_of(text)
     at = parts.index(sentence)
     return " ".join(" ".join(parts[max(0, at - neighbours) : at + neighbours + 1]).split())
 
 
 def _some_amid(draw: random.Random, text: str) -> str:
-    parts = _sentences(text)
+    parts = sentences_of(text)
     return _amid(text, draw.choice(parts)) if parts else text
-
-
-def _sentences(text: str) -> list[str]:
-    spans = [trimmed(text, span) for span in sentences(text, Span(0, len(text)))]
-    return [text[span.start : span.end] for span in spans if len(span) > 1]
 
 
 def _words(text: str) -> set[str]:

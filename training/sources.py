@@ -212,7 +212,7 @@ def _with_evidence(question: Question) -> Question:
     titles = [passage.title for passage in question.needed]
     found: list[str] = []
     for passage in question.needed:
-        parts = _sentences(passage.text)
+        parts = sentences_of(passage.text)
         named = [part for part in parts if answer in part and len(answer) > 1]
         named += [part for part in parts if any(_bare(title) in part for title in titles if title != passage.title)]
         found += named[:1] or parts[:1]
@@ -227,7 +227,8 @@ def _bare(title: str) -> str:
     return re.sub(r"\s*\(.*\)$", "", title)
 
 
-def _sentences(text: str) -> list[str]:
+def sentences_of(text: str) -> list[str]:
+    """The sentences of a text, without the space around them."""
     spans: Sequence[Span] = [trimmed(text, span) for span in sentences(text, Span(0, len(text)))]
     return [text[span.start : span.end] for span in spans if len(span) > 1]
 
@@ -238,7 +239,7 @@ def _step_sentences(row: dict[str, Any]) -> tuple[str, ...]:
     texts = [part["text"].strip() for part in row["paragraphs"] if part["title"] in titles]
     found: list[str] = []
     for step in row["decomposition"]:
-        held = [part for text in texts for part in _sentences(text) if step["answer"] in part]
+        held = [part for text in texts for part in sentences_of(text) if step["answer"] in part]
         words = set(re.findall(r"\w{4,}", step["question"].lower()))
         held.sort(key=lambda part: -len(words & set(re.findall(r"\w{4,}", part.lower()))))
         found += held[:1]

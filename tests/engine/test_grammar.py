@@ -139,12 +139,18 @@ def test_a_span_may_be_left_for_another_reply(engine):
     assert sum(text in TEXT for text in texts) > 10
 
 
-@pytest.mark.parametrize("margin", [2.0, -0.5])
-def test_the_first_other_reply_must_be_likelier_by_the_margin(tokenizer, margin):
-    """At the beginning alone, and of no other reply."""
+def begun_by_a_margin(tokenizer, margin):
+    """A matcher, and the tokens that begin the reply of the margin and another one."""
     grammar = Grammar.span("a red kite", otherwise=("Not there.", "yes"), margin=margin)
     matcher = Grammars(tokenizer, [tokenizer.eos_token_id]).matcher(grammar)
     no, yes = (tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in ("Not", "yes"))
+    return matcher, no, yes
+
+
+@pytest.mark.parametrize("margin", [2.0, -0.5])
+def test_the_first_other_reply_must_be_likelier_by_the_margin(tokenizer, margin):
+    """At the beginning alone, and of no other reply."""
+    matcher, no, yes = begun_by_a_margin(tokenizer, margin)
     logits = torch.zeros(len(tokenizer))
     matcher.mask(logits)
     assert (logits[no], logits[yes]) == (-margin, 0.0)
@@ -156,9 +162,7 @@ def test_the_first_other_reply_must_be_likelier_by_the_margin(tokenizer, margin)
 
 @pytest.mark.parametrize("margin", [2.0, -0.5])
 def test_by_how_much_the_first_other_reply_led_is_told_with_any_margin(tokenizer, margin):
-    grammar = Grammar.span("a red kite", otherwise=("Not there.", "yes"), margin=margin)
-    matcher = Grammars(tokenizer, [tokenizer.eos_token_id]).matcher(grammar)
-    no, yes = (tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in ("Not", "yes"))
+    matcher, no, yes = begun_by_a_margin(tokenizer, margin)
     logits = torch.zeros(len(tokenizer))
     logits[no], logits[yes] = -0.75, 1.5
     assert matcher.lead is None
