@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,10 @@ _SPACED = {"whitespace_flexible": True, "item_separator": ",", "key_separator": 
 # Keywords of a schema that hold schemas: by name, or alone or in a list.
 _NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 _PARTS = frozenset({"items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "allOf"})
+# What llguidance may spend on a lexer before it begins: its own limit, and for a span what a text of its length takes,
+# between 10 and 20 a byte in the worst of eight kinds tried. A byte of text costs some 150 bytes of memory.
+_LEAST_FUEL = 1_000_000
+_FUEL_A_BYTE = 40
 
 
 def can_constrain(tokenizer: Any) -> bool:
@@ -42,6 +47,7 @@ class Grammars:
     def __init__(self, tokenizer: Any, ends: Collection[int]) -> None:
         self._tokenizer = tokenizer
         self._ends = sorted(ends)
+        self._last: tuple[Grammar, LLMatcher] | None = None
 
     def matcher(self, grammar: Grammar) -> Matcher:
         """A matcher at the start of a reply.
@@ -53,7 +59,15 @@ class Grammars:
         if grammar.otherwise and (grammar.margin or grammar.among > 1):
             first = self._tokenizer(grammar.otherwise[0], add_special_tokens=False)["input_ids"][0]
             avoided = (int(first), grammar.margin)
-        return Matcher(compile_grammar(grammar, self._vocabulary), self._ends, avoided)
+        return Matcher(self._compiled(grammar).deep_copy(), self._ends, avoided)
+
+    def _compiled(self, grammar: Grammar) -> LLMatcher:
+        """The last one is kept: questions on a text that is kept read follow each other, and a book takes a second."""
+        bare = replace(grammar, margin=0.0, among=1)
+        if self._last is None or self._last[0] != bare:
+            self._last = None  # freed first, for of a book it is large
+            self._last = (bare, compile_grammar(bare, self._vocabulary))
+        return self._last[1]
 
     @cached_property
     def _vocabulary(self) -> LLTokenizer:
@@ -205,8 +219,11 @@ def compile_grammar(grammar: Grammar, vocabulary: LLTokenizer, *, spaced: bool =
     """
     llguidance = _import_llguidance()
     try:
+        size = len(grammar.source.encode(errors="replace")) if grammar.kind == "span" else 0
         # Long error texts would quote the document.
-        limits = llguidance.LLParserLimits(verbose_errors=False)
+        limits = llguidance.LLParserLimits(
+            verbose_errors=False, initial_lexer_fuel=max(_LEAST_FUEL, _FUEL_A_BYTE * size)
+        )
         matcher: LLMatcher = llguidance.LLMatcher(vocabulary, _definition(grammar, spaced), log_level=0, limits=limits)
     except ValueError as error:
         raise EngineFailed(f"the {grammar.kind} grammar is not valid: {error}") from error

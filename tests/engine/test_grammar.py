@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import random
 import re
 import sys
 
@@ -25,6 +26,7 @@ from longleaf.engine import (
     complete,
     open_engine,
 )
+from longleaf.engine import grammar as grammar_module
 from longleaf.engine.backends.openai import OpenAIEngine
 from longleaf.engine.backends.scripted import ScriptedEngine
 from longleaf.engine.backends.torch import TorchEngine
@@ -200,6 +202,36 @@ def test_a_span_has_its_spaces_whatever_the_tokenizer_decodes_by(tokenizer):
         matcher.mask(logits)
         assert logits[token] == 0
         matcher.accept(token)
+
+
+@pytest.mark.parametrize("words", ["the heron stood near the old river", "a b c d", "日本の川 魚"])
+def test_a_span_may_be_of_a_book(tokenizer, words):
+    """llguidance itself ends at some 150,000 characters; a text that is kept read may be longer than any window."""
+    draw = random.Random(words)
+    letters = words.split()
+    text = " ".join(draw.choice(letters) for _ in range(600_000 // (len(words.encode()) // len(letters) + 1)))
+    matcher = Grammars(tokenizer, [tokenizer.eos_token_id]).matcher(Grammar.span(text, otherwise=["Not there."]))
+    for token in tokenizer(text[:80].rpartition(" ")[0], add_special_tokens=False)["input_ids"]:
+        logits = torch.zeros(len(tokenizer))
+        matcher.mask(logits)
+        assert logits[token] == 0
+        matcher.accept(token)
+
+
+def test_a_text_that_is_asked_again_is_not_compiled_again(tokenizer, monkeypatch):
+    compiled = []
+    real = grammar_module.compile_grammar
+    monkeypatch.setattr(grammar_module, "compile_grammar", lambda *given: compiled.append(given) or real(*given))
+    grammars = Grammars(tokenizer, [tokenizer.eos_token_id])
+    first = grammars.matcher(Grammar.span(TEXT, OTHERWISE))
+    first.accept(tokenizer("The", add_special_tokens=False)["input_ids"][0])
+    again, fresh = torch.zeros(len(tokenizer)), torch.zeros(len(tokenizer))
+    grammars.matcher(Grammar.span(TEXT, OTHERWISE, margin=1.0)).mask(again)
+    assert len(compiled) == 1
+    Grammars(tokenizer, [tokenizer.eos_token_id]).matcher(Grammar.span(TEXT, OTHERWISE, margin=1.0)).mask(fresh)
+    assert again.equal(fresh)
+    grammars.matcher(Grammar.span(TEXT))
+    assert len(compiled) == 3
 
 
 def test_where_there_is_nothing_to_copy_the_other_replies_are_left(engine):
