@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,7 +41,7 @@ from longleaf.memory.records import (
     TurnRecord,
 )
 from longleaf.memory.templates import Templates
-from longleaf.parts import OnProgress, Parts
+from longleaf.parts import OnProgress, Parts, part
 from longleaf.retrieval.text import Text
 from longleaf.settings import Settings, load
 
@@ -426,7 +425,7 @@ class Library(Parts):
     ) -> None:
         self.close()
 
-    @cached_property
+    @part
     def _deps(self) -> Deps:
         deps = Deps(
             Gather(self.engine),

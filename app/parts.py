@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from longleaf.engine.contract import Engine, Keeping
 from longleaf.engine.store import ModelStore
@@ -35,6 +35,37 @@ if TYPE_CHECKING:
 OnProgress = Callable[[str, int, int], None]
 """Called with (what is being done, how much is done, of how much); 0 of 0 where that is not known."""
 
+T = TypeVar("T")
+
+
+class part(Generic[T]):
+    """A part that is made when it is first asked for, and once, however many threads ask.
+
+    `functools.cached_property` has no lock from Python 3.12 on, and before that one for all libraries together.
+    """
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __set_name__(self, owner: type[Parts], name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, parts: None, owner: type[Parts]) -> Self: ...
+
+    @overload
+    def __get__(self, parts: Parts, owner: type[Parts]) -> T: ...
+
+    def __get__(self, parts: Parts | None, owner: type[Parts]) -> Self | T:
+        if parts is None:
+            return self
+        with parts._making:
+            if self._name not in parts.__dict__:
+                parts.__dict__[self._name] = self._make(parts)
+            made: T = parts.__dict__[self._name]
+            return made
+
 
 class Parts:
     """Models, database, vectors and what stands on them. Listing needs the database alone; nothing else is loaded."""
@@ -44,13 +75,14 @@ class Parts:
         self.folder = LibraryFolder(settings.library)
         self._report = on_progress or (lambda what, done, total: None)
         self._stack = ExitStack()
+        self._making = RLock()
 
-    @cached_property
+    @part
     def models(self) -> ModelStore:
         """The models this library holds."""
         return ModelStore(self.folder.models)
 
-    @cached_property
+    @part
     def engine(self) -> Engine:
         """The reading model, loaded on first use. Raises `ModelNotFound`."""
         from longleaf.engine.backends.open import open_engine
@@ -70,7 +102,7 @@ class Parts:
         self._stack.callback(engine.close)
         return engine
 
-    @cached_property
+    @part
     def database(self) -> Database:
         if self.settings.database is None and not self.folder.exists():
             self.folder.create()
@@ -78,36 +110,36 @@ class Parts:
         self._stack.callback(database.close)
         return database
 
-    @cached_property
+    @part
     def documents(self) -> Documents:
         return Documents(self.database)
 
-    @cached_property
+    @part
     def _runs(self) -> Runs:
         return Runs(self.database)
 
-    @cached_property
+    @part
     def _versions(self) -> Versions:
         return Versions(self.database)
 
-    @cached_property
+    @part
     def _conversations(self) -> Conversations:
         return Conversations(self.database)
 
-    @cached_property
+    @part
     def _facts(self) -> Facts:
         return Facts(self.database)
 
-    @cached_property
+    @part
     def _kept(self) -> Kept:
         kv = self.settings.kv
         return Kept(Keeping(self.folder.kv, int(kv.size_limit * 1e9), kv.format), KvAssets(self.database))
 
-    @cached_property
+    @part
     def _questions(self) -> Questions:
         return Questions(self.database)
 
-    @cached_property
+    @part
     def _recall(self) -> Recall:
         from longleaf.agents.recall import Recall
         from longleaf.memory.vectors import FACTS
@@ -117,11 +149,11 @@ class Parts:
         recall.heal()
         return recall
 
-    @cached_property
+    @part
     def _shelf(self) -> Shelf:
         return Shelf(self.documents)
 
-    @cached_property
+    @part
     def embedder(self) -> Embedder:
         """The sentence model of the index, loaded on first use. Raises `ModelNotFound`."""
         from longleaf.retrieval.embedding import HashedWords, SentenceEmbedder
@@ -132,7 +164,7 @@ class Parts:
         folder = self.models.get(name, lambda line: self._report(line, 0, 0))
         return SentenceEmbedder(folder, name=name, device=self.settings.model.device)
 
-    @cached_property
+    @part
     def _vectors(self) -> Vectors:
         return self._open_vectors(rebuild=False)
 
@@ -151,7 +183,7 @@ class Parts:
         self.__dict__["_vectors"] = vectors
         return vectors
 
-    @cached_property
+    @part
     def _index(self) -> Index:
         from longleaf.retrieval.chunk import ChunkPlan
         from longleaf.retrieval.index import Index
@@ -162,7 +194,7 @@ class Parts:
         index.repair(self._report)
         return index
 
-    @cached_property
+    @part
     def search(self) -> Search:
         """Search without a model: `library.search.find(question)`."""
         from longleaf.retrieval.search import Search, SearchPlan
@@ -176,7 +208,7 @@ class Parts:
         _ = self._index  # repaired, if a crash left it out of step
         return Search(Words(self.database), self._vectors, self._shelf, self.embedder, plan)
 
-    @cached_property
+    @part
     def _writer(self) -> WriterLock:
         lock = WriterLock(self.folder)
         lock.acquire()
@@ -189,6 +221,6 @@ class Parts:
         if self.settings.chroma is None or self.settings.database is None:
             _ = self._writer
 
-    @cached_property
+    @part
     def _checkpointer(self) -> Any:
         return self._stack.enter_context(open_checkpointer(self.database))

@@ -1,6 +1,9 @@
 """The SDK: open, add, ask, in one piece, streamed and async."""
 
 import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 
@@ -8,6 +11,7 @@ from longleaf import Answer, Library
 from longleaf.agents.errors import NothingToRead, QuestionEmpty, ReaderUnknown, TooFewReaders
 from longleaf.agents.reader import Chosen, QuoteFound, Reading, Wording
 from longleaf.engine.backends.scripted import ScriptedEngine
+from longleaf.memory.database import Database
 from longleaf.memory.errors import DocumentMissing, IndexStale, LibraryBusy, RunMissing
 from longleaf.retrieval.errors import DocumentError
 
@@ -174,6 +178,42 @@ def test_progress_is_told(tmp_path, file):
 def test_an_engine_of_ones_own_can_be_used(library, book):
     library.__dict__["engine"] = ScriptedEngine(["Zubrow it is."])
     assert library.ask(QUESTION).text == "Zubrow it is."
+
+
+def test_a_library_that_threads_share_is_opened_once(library, book, monkeypatch):
+    opened = []
+    real = Database.open
+
+    def slowly(where):
+        opened.append(where)
+        time.sleep(0.05)
+        return real(where)
+
+    monkeypatch.setattr(Database, "open", slowly)
+    with Library.open(library.folder.path) as again, ThreadPoolExecutor(8) as threads:
+        lists = list(threads.map(lambda _: [document.id for document in again.list()], range(8)))
+    assert lists == [[book.id]] * 8
+    assert len(opened) == 1
+
+
+def test_a_library_does_not_wait_for_the_model_of_another(library, tmp_path, monkeypatch):
+    loading, loaded = Event(), Event()
+
+    def slowly(name, *_, **__):
+        loading.set()
+        assert loaded.wait(10)
+        return ScriptedEngine([""])
+
+    monkeypatch.setattr("longleaf.engine.backends.open.open_engine", slowly)
+    with Library.open(tmp_path / "another", overrides=SETTINGS) as another, ThreadPoolExecutor(2) as threads:
+        slow = threads.submit(lambda: another.engine)
+        assert loading.wait(10)
+        monkeypatch.setattr("longleaf.engine.backends.open.open_engine", lambda *_, **__: ScriptedEngine([""]))
+        try:
+            assert threads.submit(lambda: library.engine).result(5)
+        finally:
+            loaded.set()
+        assert slow.result(5)
 
 
 def test_asking_inside_an_open_stream_is_an_error_and_not_a_hang(library, book):
