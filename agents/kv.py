@@ -2,7 +2,8 @@
 
 The question stands behind the text alone, so what was computed for the text serves every question.
 Where it is longer than the window, blocks of it are fetched as they are needed (InfLLM, Xiao et al., 2024,
-arXiv 2402.04617). What the reply's attention went to is shown beside the quotes that search found for it.
+arXiv 2402.04617), and the reply only tells where the model looks: what stands there and what search finds is read
+again, as text and with the question known. What a reply's attention went to is shown beside the quotes.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from typing import TYPE_CHECKING, Any, cast
 from longleaf.agents.call import call
 from longleaf.agents.denial import denied
 from longleaf.agents.errors import CapabilityMissing, RunStopped
-from longleaf.agents.evidence import candidates, quote, whole_sentences
+from longleaf.agents.evidence import candidates, covering, enough, quote, weighed, whole_sentences
 from longleaf.agents.part import chosen_documents
 from longleaf.agents.prompt import broken, load
 from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Warmed, Wording, Work
 from longleaf.agents.reason import asked
-from longleaf.agents.state import EvidenceState, LookedState, ReadState
+from longleaf.agents.state import EvidenceState, LookedState, PassageState, ReadState
+from longleaf.agents.views import answered, sizes
 from longleaf.engine.contract import OpenDocument, ReadsDocuments, TextRead
 from longleaf.engine.errors import Stopped
-from longleaf.memory.records import DocumentRecord, StepRecord
+from longleaf.memory.records import DocumentRecord, SourceSpan, StepRecord
 from longleaf.retrieval.shelf import Shelf
 from longleaf.retrieval.text import Span
 
@@ -37,35 +39,60 @@ _QUESTION_TOKENS = 256
 """Room for a question beside its answer. The same for every question, so that all are asked of what was read once."""
 
 _TEMPLATE_TOKENS = 64
+_CANDIDATES = 24
+_PAGES = 16
+"""Sentences of search, and pages that the model looked at most, among which quotes are sought beyond the window."""
+
 _TOP = 3
 """Places that must hold a quote, or the answer rests on other words than those the model looked at."""
 
 
+class KvState(ReadState, total=False):
+    """`beyond` says that the text is longer than the window; `pages` is what the model looked at there, more of it than
+    is shown."""
+
+    beyond: bool
+    pages: list[LookedState]
+
+
 class Kv:
-    """Reads once, answers many times. Its quotes are those of `direct`, and what the model looked at stands beside."""
+    """Reads once, answers many times. Its quotes are those of `direct`, and what the model looked at stands beside;
+    beyond the window it answers from quotes as `retrieve` does."""
 
     name = "kv"
     about = "reads the whole text once and keeps it read: each question after that is the question alone"
-    prompts = (_PROMPT,)
+    prompts = (_PROMPT, "reason")
     whole = True
 
     def estimate(self, ask: Ask, deps: Deps) -> Estimate:
         around = deps.engine.count(load(_PROMPT).frame(ask.question)) + _TEMPLATE_TOKENS
         tokens = deps.engine.count(Text(chosen_documents(ask, deps), deps.shelf).characters)
         note = "the text is read once; where it has been, the question alone is computed"
-        return Estimate(2, 2 * (tokens + around), ask.budget.answer_tokens, note)
+        calls, prompt, told = 2, 2 * (tokens + around), ask.budget.answer_tokens
+        if ask.options.task == "answer" and tokens + around + _QUESTION_TOKENS + told > deps.engine.card.window:
+            views = sizes(ask, deps)
+            calls += len(views)
+            prompt += sum(views) + len(views) * deps.engine.count(load("reason").frame(ask.question))
+            told += len(views) * ask.budget.answer_tokens
+        return Estimate(calls, prompt, told, note)
 
     def build(self, work: Work, checkpointer: Any) -> CompiledStateGraph[Any, Any, Any, Any]:
         from langgraph.graph import END, START, StateGraph
 
-        graph = StateGraph(ReadState)
+        graph = StateGraph(KvState)
         graph.add_node("open", lambda state: _open(work))
-        graph.add_node("answer", lambda state: _answer(work))
+        graph.add_node("answer", lambda state: _answer(state, work))
         graph.add_node("support", lambda state: _support(state, work))
+        graph.add_node("find", lambda state: _find(state, work))
+        graph.add_node("reason", lambda state: _reason(state, work))
         graph.add_edge(START, "open")
         graph.add_edge("open", "answer")
-        graph.add_edge("answer", "support")
+        graph.add_conditional_edges(
+            "answer", lambda state: "find" if state["beyond"] else "support", ["find", "support"]
+        )
         graph.add_edge("support", END)
+        graph.add_conditional_edges("find", lambda state: "reason" if state["found"] else END, ["reason", END])
+        graph.add_edge("reason", END)
         return graph.compile(checkpointer=checkpointer, name=self.name)
 
 
@@ -116,17 +143,20 @@ def _note(document: OpenDocument, ask: Ask, deps: Deps) -> None:
         deps.kv.opened(documents[0].id, deps.engine.card.name, document.kept, document.found == document.tokens)
 
 
-def _open(work: Work) -> ReadState:
+def _open(work: Work) -> KvState:
     from langgraph.config import get_stream_writer
 
     deps = work.deps
     document = opened(work.ask, deps)
     _note(document, work.ask, deps)
     notes: list[str] = []
-    if document.plan == "infllm":
+    longer = document.plan == "infllm"
+    beyond = longer and work.ask.options.task == "answer"
+    if longer:
+        made = "is from sentences that its attention and search found" if beyond else "from blocks it looked at"
         notes.append(
             f"the text of {document.tokens:,} tokens is longer than the window of {deps.engine.card.window:,}: it was "
-            "read block by block, and the answer was read from the blocks that its attention fetched"
+            f"read block by block, and the answer {made}"
         )
     if document.found < document.tokens:
         get_stream_writer()(Reading(1, 1, document.tokens - document.found))
@@ -146,22 +176,21 @@ def _open(work: Work) -> ReadState:
                 created_at=datetime.now(UTC),
             )
         )
-    return {"notes": notes}
+    return {"notes": notes, "beyond": beyond}
 
 
-def _answer(work: Work) -> ReadState:
+def _answer(state: KvState, work: Work) -> KvState:
     from langgraph.config import get_stream_writer
 
     emit = get_stream_writer()
     text = Text(chosen_documents(work.ask, work.deps), work.deps.shelf)
     request = asked(work, _PROMPT, document=text.characters)
     document = opened(work.ask, work.deps)
-    replies = call(
-        work, "answer", [request], {"answer": _chunks(work)}, lambda _, piece: emit(Wording(piece)), engine=document
-    )
-    done = replies["answer"]
-    first = load(_PROMPT).place("document")
-    return {"wording": done.text.strip(), "looked": looked(done.reads, text, first, work)}
+    shown = None if state["beyond"] else lambda _, piece: emit(Wording(piece))
+    done = call(work, "answer", [request], {"answer": _chunks(work)}, shown, engine=document)["answer"]
+    pages = looked(done.reads, text, load(_PROMPT).place("document"), work)
+    said = "" if state["beyond"] else done.text.strip()
+    return {"wording": said, "looked": pages[: work.ask.budget.quotes], "pages": pages if state["beyond"] else []}
 
 
 def _chunks(work: Work) -> tuple[str, ...]:
@@ -169,7 +198,7 @@ def _chunks(work: Work) -> tuple[str, ...]:
     return tuple(chunk.id for document in documents for chunk in work.deps.documents.chunks(document.id))
 
 
-def _support(state: ReadState, work: Work) -> ReadState:
+def _support(state: KvState, work: Work) -> KvState:
     from langgraph.config import get_stream_writer
 
     emit = get_stream_writer()
@@ -183,9 +212,47 @@ def _support(state: ReadState, work: Work) -> ReadState:
     return {"evidence": evidence, "found": bool(state["wording"] and evidence), "notes": notes}
 
 
+def _find(state: KvState, work: Work) -> KvState:
+    """Order what search found and what stands where the model looked by words, meaning and attention together."""
+    from langgraph.config import get_stream_writer
+
+    emit = get_stream_writer()
+    ask, shelf = work.ask, work.deps.shelf
+    hits = work.deps.search.find(ask.question, ask.document_ids or None)
+    pages = [(SourceSpan(page["document_id"], page["start"], page["end"]), page["score"]) for page in state["pages"]]
+    spans = [SourceSpan(item["document_id"], item["start"], item["end"]) for item in candidates(hits, _CANDIDATES)]
+    found = weighed(work, ask.question, [*spans, *(span for span, _ in pages)], _CANDIDATES + _PAGES)
+    most = max((share for _, share in pages), default=0.0) or 1.0
+    for item in found:
+        share = max((share for span, share in pages if _inside(item, span)), default=0.0)
+        item["score"] += share / most / 2
+        item["by"] = "model" if share else "search"
+    found = covering(sorted(found, key=lambda item: -item["score"]), ask.question, shelf)
+    evidence = found[: ask.budget.quotes]
+    speaks = enough(evidence)
+    if speaks:
+        for item in evidence:
+            emit(QuoteFound(quote(item, shelf)))
+    passages = [
+        PassageState(chunk_id=hit.chunk_id, document_id=hit.document_id, start=hit.span.start, end=hit.span.end)
+        for hit in hits.passages[: ask.budget.passages]
+    ]
+    notes = [*state["notes"], *_apart(state["looked"], evidence, work)]
+    return {"evidence": evidence, "passages": passages, "found": speaks, "notes": notes}
+
+
+def _inside(item: EvidenceState, span: SourceSpan) -> bool:
+    return item["document_id"] == span.document_id and span.start <= item["start"] < span.end
+
+
+def _reason(state: KvState, work: Work) -> ReadState:
+    answer = answered(work, state["evidence"], state["passages"])
+    return {**answer, "notes": state["notes"] + answer["notes"]}
+
+
 def looked(reads: Sequence[TextRead], text: Text, first: int, work: Work) -> list[LookedState]:
-    """What a reply read, as whole sentences of the documents, the most attended first. `first` is where the documents'
-    text begins in what was opened."""
+    """The first `_PAGES` of what a reply read, as whole sentences of the documents, the most attended first. `first` is
+    where the documents' text begins in what was opened."""
     found: list[LookedState] = []
     for read in reads:
         for document_id, span in text.spans(read.start - first, read.end - first):
@@ -196,9 +263,9 @@ def looked(reads: Sequence[TextRead], text: Text, first: int, work: Work) -> lis
             )
             if not overlaps:
                 found.append(LookedState(document_id=document_id, start=whole.start, end=whole.end, score=read.score))
-        if len(found) >= work.ask.budget.quotes:
+        if len(found) >= _PAGES:
             break
-    return found[: work.ask.budget.quotes]
+    return found[:_PAGES]
 
 
 def _apart(places: Sequence[LookedState], evidence: Sequence[EvidenceState], work: Work) -> list[str]:

@@ -6,7 +6,6 @@ the check against the text that both leave out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from longleaf.agents.attend import can_attend, reranked
@@ -14,22 +13,17 @@ from longleaf.agents.call import call
 from longleaf.agents.denial import quotes_nothing
 from longleaf.agents.evidence import (
     adopt,
-    around,
     candidates,
     checked,
     covering,
     enough,
     invented,
     quote,
-    reading,
-    reading_passages,
-    several_names,
 )
-from longleaf.agents.examples import examples
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Work
-from longleaf.agents.reason import View, resting, surest, weighs
-from longleaf.agents.state import EvidenceState, PassageState, ReadState
+from longleaf.agents.state import PassageState, ReadState
+from longleaf.agents.views import PASSAGE_TOKENS, answered, sizes
 from longleaf.engine.contract import Request, Sampling
 from longleaf.memory.records import SourceSpan
 from longleaf.retrieval.text import Span
@@ -40,18 +34,7 @@ if TYPE_CHECKING:
 _CANDIDATES = 24
 _EXTRACTED = 3
 _EXTRACT_TOKENS = 64
-_REASONED, _NEIGHBOURS = 3, 1
-_WIDELY_REASONED, _WIDELY = 4, 3
-"""Quotes to reason over and sentences on either side of each; the latter for questions of several names, whose answer
-takes two places more often than one. Chosen on 64 questions of HotpotQA; docs/benchmarks.md has what it is worth."""
-
-_SURE, _WIDELY_SURE = -6.0, -10.0
-"""The lead of a denial below which the answer from quotes stands without asking about the passages, which would cost a
-laptop some seconds; the latter for questions of several names. docs/benchmarks.md has what it is worth."""
-
 _SENTENCE_TOKENS = 60
-_PASSAGE_TOKENS = 300
-"""Tokens of a chunk by most models' count; chunks are cut by the embedder's."""
 
 
 class Retrieve:
@@ -66,9 +49,8 @@ class Retrieve:
         frames = sum(deps.engine.count(load(name).frame(ask.question)) for name in self.prompts)
         most = min(_EXTRACTED, ask.budget.passages)
         rerank = ask.options.rerank and can_attend(deps)
-        quotes = _WIDELY_REASONED * _PASSAGE_TOKENS if several_names(ask.question) else _REASONED * _PASSAGE_TOKENS // 2
-        views = [quotes, ask.budget.passages * _PASSAGE_TOKENS] if weighs(ask, deps) else [quotes]
-        prompt = most * _PASSAGE_TOKENS + sum(views) + (most + len(views)) * frames
+        views = sizes(ask, deps)
+        prompt = most * PASSAGE_TOKENS + sum(views) + (most + len(views)) * frames
         if rerank:
             prompt += _CANDIDATES * _SENTENCE_TOKENS
         told = most * _EXTRACT_TOKENS + len(views) * ask.budget.answer_tokens
@@ -144,34 +126,5 @@ def _extract(state: ReadState, work: Work) -> ReadState:
 
 
 def _reason(state: ReadState, work: Work) -> ReadState:
-    shelf, evidence, passages = work.deps.shelf, state["evidence"], state["passages"]
-    wide = bool(several_names(work.ask.question))
-    count, neighbours = (_WIDELY_REASONED, _WIDELY) if wide else (_REASONED, _NEIGHBOURS)
-    shown = evidence[:count]
-    spans = [_span(each) for each in passages[:_EXTRACTED]]
-    quotes, notes = examples(work, reading(shown, shelf, neighbours), spans)
-    views = [View(quotes, around(shown, shelf, neighbours))]
-    if weighs(work.ask, work.deps):
-        fitting = _fitting(passages, evidence[0], work)
-        told = reading_passages(fitting, evidence[0], shelf)
-        views.append(View(told, [_span(each) for each in fitting], tuple(each["chunk_id"] for each in fitting)))
-    wording, view = surest(work, views, _WIDELY_SURE if wide else _SURE)
-    return {
-        "wording": wording,
-        "evidence": resting(work, wording, evidence, view.read),
-        "notes": state["notes"] + notes,
-    }
-
-
-def _span(passage: PassageState) -> SourceSpan:
-    return SourceSpan(passage["document_id"], passage["start"], passage["end"])
-
-
-def _fitting(passages: Sequence[PassageState], best: EvidenceState, work: Work) -> Sequence[PassageState]:
-    """As many of the passages, the best first, as the window holds beside prompt and answer; one at least."""
-    engine, ask = work.deps.engine, work.ask
-    room = engine.card.window - engine.count(load("reason").frame(ask.question)) - ask.budget.answer_tokens
-    kept = passages
-    while len(kept) > 1 and engine.count(reading_passages(kept, best, work.deps.shelf)) > room:
-        kept = kept[:-1]
-    return kept
+    answer = answered(work, state["evidence"], state["passages"])
+    return {**answer, "notes": state["notes"] + answer["notes"]}

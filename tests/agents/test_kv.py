@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import scripts
+from test_retrieve import assert_verbatim
 
 from longleaf.agents.errors import CapabilityMissing
 from longleaf.agents.kv import Text, warm
 from longleaf.agents.prompt import load
-from longleaf.agents.reader import Ask, Options, Reading
+from longleaf.agents.reader import Ask, Options, Reading, Wording
 from longleaf.agents.run import from_json, to_json
 from longleaf.engine.backends.scripted import ScriptedEngine
 from longleaf.engine.contract import Keeping, KeptFile
@@ -108,11 +109,46 @@ def test_a_model_that_keeps_nothing_open_is_refused_with_a_way_out(desk):
         desk.with_engine(ScriptedEngine(["It is Zubrow"])).ask(ask())
 
 
-def test_a_text_beyond_the_window_is_read_and_told(desk):
+@pytest.fixture
+def beyond(desk):
+    """A text longer than the window, and a model that answers well from a few sentences and badly from what is kept."""
     desk.add(scripts.BOOK * 4)
-    answer = desk.with_engine(model(window=600)).ask(ask())
-    assert answer.found
+
+    def says(request):
+        whole = scripts.BOOK.strip() in request.messages[-1].content
+        return "Farm 3" if whole else scripts.retrieve(request)
+
+    return desk.with_engine(ScriptedEngine(says, attention=True, window=600))
+
+
+def test_beyond_the_window_the_answer_is_from_sentences_and_not_from_what_is_kept(beyond):
+    answer = beyond.ask(ask())
+    assert nodes(beyond, answer) == ["open", "answer", "reason"]
+    assert answer.text == scripts.retrieve(beyond.deps.engine.requests[-1])
+    assert "".join(event.text for event in beyond.events if isinstance(event, Wording)) == answer.text
+    assert answer.quotes[0].text == scripts.SENTENCE
+    assert_verbatim(beyond, answer)
+    assert answer.looked
     assert any("longer than the window of 600" in note for note in answer.coverage.notes)
+
+
+def test_beyond_the_window_a_sentence_that_search_misses_may_be_quoted(beyond, monkeypatch):
+    monkeypatch.setattr("longleaf.agents.kv._CANDIDATES", 0)
+    answer = beyond.ask(ask())
+    assert answer.quotes[0].text == scripts.SENTENCE
+    assert answer.quotes[0].by == "model"
+
+
+def test_beyond_the_window_nothing_is_answered_from_nothing(beyond):
+    answer = beyond.ask(ask("Who invented the telephone?"))
+    assert not answer.found
+    assert nodes(beyond, answer) == ["open", "answer"]
+
+
+def test_a_summary_of_a_text_beyond_the_window_is_the_models_own(beyond):
+    answer = beyond.ask(ask("Sum it up", options=Options(task="summary")))
+    assert answer.text == "Farm 3"
+    assert nodes(beyond, answer) == ["open", "answer"]
 
 
 class Shelf:
