@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from longleaf.engine import heads
 from longleaf.engine.catalog import Kind
 
 FILE_NAME = "longleaf-model.json"
+_OURS = re.compile(r"(?:^|\.)longleaf-[a-z]+\.json$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,8 @@ class Manifest:
 
 def describe(folder: Path, *, name: str, kind: Kind, source: str, licence: str) -> Manifest:
     """Hash every file under `folder` into a manifest."""
-    # Heads may be measured anew at any time, so they are no part of what makes the model whole.
-    ours = (FILE_NAME, heads.FILE_NAME)
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(ours))
+    # What is measured of a model may be measured anew at any time, so it is no part of what makes the model whole.
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not _OURS.search(path.name))
     records = tuple(
         FileRecord(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path)) for path in paths
     )

@@ -2,15 +2,25 @@
 
 bfloat16 halves the memory read per token and is twice as fast where the processor computes in it; where it
 does not, it is emulated and several times slower. The processor's name does not say which, a few
-multiplications do.
+multiplications do. A busy machine may tell otherwise from one time to the next, and what is kept of a
+document was computed in one format: so the first measurement is kept beside the model.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import math
+import os
+import platform
 import time
+from pathlib import Path
 
 import torch
+
+FILE_NAME = "longleaf-dtype.json"
+
+_log = logging.getLogger(__name__)
 
 # bfloat16 must be clearly faster to be worth its rounding.
 CLEARLY_FASTER = 0.9
@@ -27,6 +37,49 @@ def faster_dtype(device: str, hidden: int, tokens: tuple[int, ...] = (256, 1)) -
         for step in tokens
     ]
     return torch.bfloat16 if math.prod(ratios) ** 0.5 < CLEARLY_FASTER else torch.float32
+
+
+def settled_dtype(model: Path, device: str, hidden: int) -> torch.dtype:
+    """What `faster_dtype` said when the model in `model`, a folder or a file, was first opened on this kind of machine.
+
+    It is measured anew where that cannot be read, and each time where it cannot be written.
+    """
+    path = model.with_suffix(f".{FILE_NAME}") if model.is_file() else model / FILE_NAME
+    place = _place(device)
+    known = _read(path)
+    if (name := known.get(place)) in ("float32", "bfloat16"):
+        return torch.float32 if name == "float32" else torch.bfloat16
+    found = faster_dtype(device, hidden)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        scratch.write_text(json.dumps(known | {place: str(found).removeprefix("torch.")}, indent=2) + "\n")
+        scratch.replace(path)
+    except OSError as error:
+        _log.info("the number format measured for %s cannot be kept in %s: %s", model.name, path.parent, error)
+    return found
+
+
+def _place(device: str) -> str:
+    """What decides how fast a format is: the card, or the processor and what PyTorch uses of it."""
+    if device.startswith("cuda"):
+        return f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}"
+    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        named = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        processor = named[0].partition(":")[2].strip() if named else processor
+    return f"{processor}, {torch.backends.cpu.get_cpu_capability()}, PyTorch {torch.__version__}"
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        _log.warning("%s cannot be read (%s); the number format is measured again", path, error)
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _seconds(device: str, dtype: torch.dtype, tokens: int, hidden: int) -> float:

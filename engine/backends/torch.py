@@ -46,7 +46,7 @@ from longleaf.engine.grammar import Grammars, can_constrain
 from longleaf.engine.growing_cache import cache_from, cache_name, layers_of, new_cache
 from longleaf.engine.heads import fingerprint, known_heads
 from longleaf.engine.loading import load_model, load_tokenizer
-from longleaf.engine.precision import faster_dtype
+from longleaf.engine.precision import settled_dtype
 from longleaf.engine.prefixes import PrefixStore
 from longleaf.engine.prompt import PromptForm
 from longleaf.engine.row import Row
@@ -115,7 +115,7 @@ class TorchEngine:
     ) -> TorchEngine:
         """Load a safetensors folder or a GGUF file, and merge the LoRA adapter of the folder `adapter` into it.
 
-        `dtype` "auto" measures which of float32 and bfloat16 is faster here; `device` is "auto", "cpu",
+        `dtype` "auto" is the faster of float32 and bfloat16 here, as measured once; `device` is "auto", "cpu",
         "cuda" or "cuda:1"; `window` (tokens) may shrink the model's own; `threads` sets PyTorch's CPU threads
         for the whole process; `attend` executes attention over documents that are kept, None finds the best for the
         device (`attention.executor`). The rest is as in `Limits`; None chooses from the memory there is.
@@ -127,7 +127,7 @@ class TorchEngine:
             torch.set_num_threads(threads)
         place = _device(device)
         config = _config(path)
-        number = _dtype(dtype, place, config)
+        number = _dtype(dtype, place, path, config)
         tokenizer = load_tokenizer(path)
         lora = adapters.read(adapter) if adapter is not None else None  # before minutes of loading a base
         model = load_model(path, number, place)
@@ -445,9 +445,9 @@ def _device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _dtype(dtype: DtypeName, device: str, config: Any) -> torch.dtype:
+def _dtype(dtype: DtypeName, device: str, path: Path, config: Any) -> torch.dtype:
     if dtype == "auto":
-        return faster_dtype(device, int(config.hidden_size))
+        return settled_dtype(path, device, int(config.hidden_size))
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
 
 

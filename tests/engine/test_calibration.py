@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longleaf.engine import ModelStore, Stopped, open_engine
+from longleaf.engine import ModelStore, Stopped, open_engine, precision
 from longleaf.engine.backends.torch import TorchEngine
 from longleaf.engine.calibration import Plan, calibrate, calibrate_model
 from longleaf.engine.catalog import default_catalog
@@ -235,6 +235,8 @@ def test_a_stored_model_stays_whole(model):
     store = ModelStore(model.parent, catalog=())
     calibrate_model("tiny-llama", store, dtype="float32", questions=short_pages(0, 4), plan=QUICK)
     assert (model / FILE_NAME).is_file()
+    precision.settled_dtype(model, "cpu", 32)
+    assert (model / precision.FILE_NAME).is_file()
     (listed,) = store.list()
     assert (listed.fault, listed.size) == (None, record.size)
     again = manifest.describe(model, name="tiny-llama", kind="reader", source="here", licence="MIT")

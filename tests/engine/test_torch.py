@@ -8,7 +8,6 @@ from longleaf.engine import Message, ModelNotFound, Request, Sampling, Token, Wi
 from longleaf.engine.backends.torch import TorchEngine
 from longleaf.engine.contract import Done, Failed
 from longleaf.engine.errors import EngineFailed
-from longleaf.engine.precision import faster_dtype
 
 LONG = "In the beginning there was a river, and near the river a heron. " * 2
 
@@ -257,8 +256,3 @@ def test_no_gpu_there(tiny_model):
         pytest.skip("this machine has a GPU")
     with pytest.raises(EngineFailed, match="cpu"):
         TorchEngine.open(tiny_model, device="cuda")
-
-
-def test_auto_dtype_is_one_of_two(tiny_model):
-    assert faster_dtype("cpu", 32) in (torch.float32, torch.bfloat16)
-    assert TorchEngine.open(tiny_model, device="cpu").card.dtype in ("float32", "bfloat16")
