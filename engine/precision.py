@@ -24,18 +24,16 @@ _log = logging.getLogger(__name__)
 
 # bfloat16 must be clearly faster to be worth its rounding.
 CLEARLY_FASTER = 0.9
+_ROUNDS = 16
 
 
 def faster_dtype(device: str, hidden: int, tokens: tuple[int, ...] = (256, 1)) -> torch.dtype:
     """The faster of float32 and bfloat16 on `device` for a model `hidden` wide; float32 where it is close.
 
-    Takes some ten milliseconds. `tokens` are the sizes of step that count, alike: by default prefill (many
+    Takes some tenths of a second. `tokens` are the sizes of step that count, alike: by default prefill (many
     tokens) and decode (one token, bound by memory).
     """
-    ratios = [
-        _seconds(device, torch.bfloat16, step, hidden) / _seconds(device, torch.float32, step, hidden)
-        for step in tokens
-    ]
+    ratios = [_ratio(device, step, hidden) for step in tokens]
     return torch.bfloat16 if math.prod(ratios) ** 0.5 < CLEARLY_FASTER else torch.float32
 
 
@@ -82,12 +80,20 @@ def _read(path: Path) -> dict[str, str]:
     return known if isinstance(known, dict) else {}
 
 
-def _seconds(device: str, dtype: torch.dtype, tokens: int, hidden: int) -> float:
+def _ratio(device: str, tokens: int, hidden: int) -> float:
+    """Seconds of bfloat16 by those of float32. They take turns, so that other work on the machine slows both."""
     # One token against a small matrix would be served from the processor's cache and say nothing of memory.
     columns = 4 * hidden if tokens > 1 else max(4 * hidden, 8_000_000 // hidden)
-    left = torch.ones(tokens, hidden, dtype=dtype, device=device)
-    right = torch.ones(columns, hidden, dtype=dtype, device=device)
-    return min(_once(left, right) for _ in range(4))
+    pairs = [
+        (
+            torch.ones(tokens, hidden, dtype=dtype, device=device),
+            torch.ones(columns, hidden, dtype=dtype, device=device),
+        )
+        for dtype in (torch.bfloat16, torch.float32)
+    ]
+    seconds = [[_once(*pair) for pair in pairs] for _ in range(_ROUNDS)]
+    half, full = (min(taken) for taken in zip(*seconds, strict=True))
+    return half / full
 
 
 def _once(left: torch.Tensor, right: torch.Tensor) -> float:
