@@ -92,8 +92,7 @@ def _ratio(device: str, tokens: int, hidden: int) -> float:
         for dtype in (torch.bfloat16, torch.float32)
     ]
     seconds = [[_once(*pair) for pair in pairs] for _ in range(_ROUNDS)]
-    half, full = (min(taken) for taken in zip(*seconds, strict=True))
-    return half / full
+    return min(half for half, _ in seconds) / min(full for _, full in seconds)
 
 
 def _once(left: torch.Tensor, right: torch.Tensor) -> float:
