@@ -14,11 +14,11 @@ from longleaf.agents import reason
 from longleaf.agents.bridge import answer_in
 from longleaf.agents.call import call_each
 from longleaf.agents.digest import said
-from longleaf.agents.evidence import ENOUGH, MODEL_BONUS, candidates, enough, quote, reading, weighed
+from longleaf.agents.evidence import ENOUGH, MODEL_BONUS, candidates, enough, quote, reading, to_read, weighed
 from longleaf.agents.inquiry import answered_share, by_form, of_reply
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Asking, Deps, Estimate, QuoteFound, Reading, Wording, Work
-from longleaf.agents.state import ClaimState, EvidenceState, PassageState, ReadState
+from longleaf.agents.state import ClaimState, EvidenceState, ReadState
 from longleaf.engine.contract import Request, Sampling
 from longleaf.memory.records import SourceSpan
 from longleaf.retrieval.search import Hits
@@ -157,7 +157,7 @@ def _search(state: ClarifyState, work: Work) -> ClarifyState:
     hits = work.deps.search.find(ask.question, ask.document_ids or None)
     found = candidates(hits, _QUOTES)
     begun: ClarifyState = {"branches": [], "raised": [], "level": 0, "probes": 0, "junk": 0, "unheard": 0}
-    begun["passages"] = _passages(hits, ask.budget.passages)
+    begun["passages"] = to_read(hits, ask.budget.passages)
     if not found or max(item["confidence"] for item in found) < _HOPELESS:
         return {**begun, "found": False}
     root = _branch(-1, 0, ask.question, found, True)
@@ -235,7 +235,7 @@ def _ground(state: ClarifyState, work: Work) -> ClarifyState:
     passages = list(state["passages"])
     for place, item in enumerate(state["raised"], len(branches)):
         hits = deps.search.find(item["asked"], ask.document_ids or None)
-        shown = _passages(hits, _GROUNDED)
+        shown = to_read(hits, _GROUNDED)
         texts = [deps.shelf.text(one["document_id"]).slice(Span(one["start"], one["end"])).strip() for one in shown]
         name = f"ground-{place}"
         inside = {one["chunk_id"] for one in shown}
@@ -393,10 +393,3 @@ def _flat(item: EvidenceState, shelf: Shelf) -> str:
 def _overlap(one: EvidenceState, other: EvidenceState) -> bool:
     same = one["document_id"] == other["document_id"]
     return same and Span(one["start"], one["end"]).overlaps(Span(other["start"], other["end"]))
-
-
-def _passages(hits: Hits, limit: int) -> list[PassageState]:
-    return [
-        PassageState(chunk_id=hit.chunk_id, document_id=hit.document_id, start=hit.span.start, end=hit.span.end)
-        for hit in hits.passages[:limit]
-    ]

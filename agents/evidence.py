@@ -53,6 +53,14 @@ def candidates(hits: Hits, limit: int) -> list[EvidenceState]:
     ]
 
 
+def to_read(hits: Hits, limit: int) -> list[PassageState]:
+    """The best passages of a search, for a state."""
+    return [
+        PassageState(chunk_id=hit.chunk_id, document_id=hit.document_id, start=hit.span.start, end=hit.span.end)
+        for hit in hits.passages[:limit]
+    ]
+
+
 def weighed(work: Work, question: str, spans: Iterable[SourceSpan], limit: int) -> list[EvidenceState]:
     """The sentences of given spans as evidence, those that speak to `question` most first, at most `limit`."""
     places = [(f"{span.document_id}:{span.start}", span.document_id, Span(span.start, span.end)) for span in spans]
@@ -77,7 +85,7 @@ def remembered(work: Work) -> list[EvidenceState]:
     if together:
         tied = {span for place in together.foremost for span in sound[place].spans}
         for item in found:
-            if any(_within(item, span) for span in tied):
+            if any(within(item, span) for span in tied):
                 item["linked"] = True
         found = [*found[:1], *sorted(found[1:], key=lambda item: not item.get("linked", False))]
     return found[: work.ask.budget.quotes]
@@ -93,14 +101,15 @@ def gathered(work: Work, lines: Sequence[MemoryLine], found: Sequence[EvidenceSt
     spans = dict.fromkeys(span for line in lines for span in line.spans)
     items = found or weighed(work, work.ask.question, spans, len(spans))
     strength = {
-        place: max((item["confidence"] for item in items if any(_within(item, span) for span in line.spans)), default=0)
+        place: max((item["confidence"] for item in items if any(within(item, span) for span in line.spans)), default=0)
         for place, line in enumerate(lines)
     }
     speaking = {place: value for place, value in strength.items() if value >= WORTH}
     return strand(lines, speaking, work.ask.question, work.deps.shelf)
 
 
-def _within(item: EvidenceState, span: SourceSpan) -> bool:
+def within(item: EvidenceState, span: SourceSpan) -> bool:
+    """Whether a piece of evidence begins in `span`."""
     return item["document_id"] == span.document_id and span.start <= item["start"] < span.end
 
 

@@ -14,7 +14,7 @@ from longleaf.agents.bridge import able_first, answer_in, elsewhere, left_over, 
 from longleaf.agents.call import call
 from longleaf.agents.decompose import REFERENCE, Plan, by_form, may_be_several, of_reply
 from longleaf.agents.denial import quotes_nothing
-from longleaf.agents.evidence import adopt, candidates, checked, enough, invented, quote, reading
+from longleaf.agents.evidence import adopt, candidates, checked, enough, invented, quote, reading, to_read
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Asking, Deps, Estimate, QuoteFound, Reading, Work
 from longleaf.agents.reason import reasoned
@@ -135,10 +135,7 @@ def _search(state: HopsState, work: Work) -> HopsState:
         hits = deps.search.find(_whole(state, work), ask.document_ids or None)
         found = _sentences(hits, deps.shelf)
     held = enough(found)
-    passages = [
-        PassageState(chunk_id=hit.chunk_id, document_id=hit.document_id, start=hit.span.start, end=hit.span.end)
-        for hit in hits.passages[: ask.budget.passages]
-    ]
+    passages = to_read(hits, ask.budget.passages)
     known = {passage["chunk_id"] for passage in state["passages"]}
     return {
         "passages": state["passages"] + [passage for passage in passages if passage["chunk_id"] not in known],

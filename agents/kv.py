@@ -18,12 +18,21 @@ from typing import TYPE_CHECKING, Any, cast
 from longleaf.agents.call import call
 from longleaf.agents.denial import denied
 from longleaf.agents.errors import CapabilityMissing, RunStopped
-from longleaf.agents.evidence import candidates, covering, enough, quote, weighed, whole_sentences
+from longleaf.agents.evidence import (
+    candidates,
+    covering,
+    enough,
+    quote,
+    to_read,
+    weighed,
+    whole_sentences,
+    within,
+)
 from longleaf.agents.part import chosen_documents
 from longleaf.agents.prompt import broken, load
 from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Warmed, Wording, Work
 from longleaf.agents.reason import asked
-from longleaf.agents.state import EvidenceState, LookedState, PassageState, ReadState
+from longleaf.agents.state import EvidenceState, LookedState, ReadState
 from longleaf.agents.views import answered, sizes
 from longleaf.engine.contract import OpenDocument, ReadsDocuments, TextRead
 from longleaf.engine.errors import Stopped
@@ -88,7 +97,7 @@ class Kv:
         graph.add_edge(START, "open")
         graph.add_edge("open", "answer")
         graph.add_conditional_edges(
-            "answer", lambda state: "find" if state["beyond"] else "support", ["find", "support"]
+            "answer", lambda state: "find" if state.get("beyond") else "support", ["find", "support"]
         )
         graph.add_edge("support", END)
         graph.add_conditional_edges("find", lambda state: "reason" if state["found"] else END, ["reason", END])
@@ -186,11 +195,11 @@ def _answer(state: KvState, work: Work) -> KvState:
     text = Text(chosen_documents(work.ask, work.deps), work.deps.shelf)
     request = asked(work, _PROMPT, document=text.characters)
     document = opened(work.ask, work.deps)
-    shown = None if state["beyond"] else lambda _, piece: emit(Wording(piece))
+    shown = None if state.get("beyond") else lambda _, piece: emit(Wording(piece))
     done = call(work, "answer", [request], {"answer": _chunks(work)}, shown, engine=document)["answer"]
     pages = looked(done.reads, text, load(_PROMPT).place("document"), work)
-    said = "" if state["beyond"] else done.text.strip()
-    return {"wording": said, "looked": pages[: work.ask.budget.quotes], "pages": pages if state["beyond"] else []}
+    said = "" if state.get("beyond") else done.text.strip()
+    return {"wording": said, "looked": pages[: work.ask.budget.quotes], "pages": pages if state.get("beyond") else []}
 
 
 def _chunks(work: Work) -> tuple[str, ...]:
@@ -224,7 +233,7 @@ def _find(state: KvState, work: Work) -> KvState:
     found = weighed(work, ask.question, [*spans, *(span for span, _ in pages)], _CANDIDATES + _PAGES)
     most = max((share for _, share in pages), default=0.0) or 1.0
     for item in found:
-        share = max((share for span, share in pages if _inside(item, span)), default=0.0)
+        share = max((share for span, share in pages if within(item, span)), default=0.0)
         item["score"] += share / most / 2
         item["by"] = "model" if share else "search"
     found = covering(sorted(found, key=lambda item: -item["score"]), ask.question, shelf)
@@ -233,16 +242,13 @@ def _find(state: KvState, work: Work) -> KvState:
     if speaks:
         for item in evidence:
             emit(QuoteFound(quote(item, shelf)))
-    passages = [
-        PassageState(chunk_id=hit.chunk_id, document_id=hit.document_id, start=hit.span.start, end=hit.span.end)
-        for hit in hits.passages[: ask.budget.passages]
-    ]
     notes = [*state["notes"], *_apart(state["looked"], evidence, work)]
-    return {"evidence": evidence, "passages": passages, "found": speaks, "notes": notes}
-
-
-def _inside(item: EvidenceState, span: SourceSpan) -> bool:
-    return item["document_id"] == span.document_id and span.start <= item["start"] < span.end
+    return {
+        "evidence": evidence,
+        "passages": to_read(hits, ask.budget.passages),
+        "found": speaks,
+        "notes": notes,
+    }
 
 
 def _reason(state: KvState, work: Work) -> ReadState:

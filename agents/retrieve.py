@@ -19,10 +19,11 @@ from longleaf.agents.evidence import (
     enough,
     invented,
     quote,
+    to_read,
 )
 from longleaf.agents.prompt import load
 from longleaf.agents.reader import Ask, Deps, Estimate, QuoteFound, Reading, Work
-from longleaf.agents.state import PassageState, ReadState
+from longleaf.agents.state import ReadState
 from longleaf.agents.views import PASSAGE_TOKENS, answered, sizes
 from longleaf.engine.contract import Request, Sampling
 from longleaf.memory.records import SourceSpan
@@ -81,12 +82,8 @@ def _search(state: ReadState, work: Work) -> ReadState:
             found = reranked(work, "rerank", spans)
         else:
             notes.append(f"not reranked: {work.deps.engine.card.name} gives no attention scores")
-    passages = [
-        PassageState(chunk_id=hit.chunk_id, document_id=hit.document_id, start=hit.span.start, end=hit.span.end)
-        for hit in hits.passages[: ask.budget.passages]
-    ]
     return {
-        "passages": passages,
+        "passages": to_read(hits, ask.budget.passages),
         "candidates": found,
         "found": enough(found),
         "notes": notes,
